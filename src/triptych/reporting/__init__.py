@@ -1,4 +1,4 @@
-"""From a comparison to documents: tables, figures, printed report, web page; no torch."""
+"""Turn a comparison into documents: tables, figures, printed report, web page; no torch."""
 
 # ruff: noqa: E402
 from triptych.storage.cache_place import give_matplotlib_a_folder

@@ -1,8 +1,8 @@
-"""The author's own texts, `OUT/discussion.md` and `theory.md`: Markdown as plain blocks of text, tables and formulas.
+"""Parse the author's own texts, `OUT/discussion.md` and `theory.md`, into plain blocks of text, tables and formulas.
 
-Nothing in the files becomes markup of the report: the templates get its words as strings. Markdown is parsed by
-markdown-it (CommonMark and its tables, HTML off); formulas between `$` or `$$` are set by Matplotlib's mathtext, which
-knows a part of TeX and executes nothing.
+Nothing in the files becomes markup of the report: the templates get their words as strings. Markdown is parsed by
+markdown-it (CommonMark and tables, HTML off); formulas between `$` or `$$` are rendered by Matplotlib's mathtext, which
+supports a subset of TeX and executes nothing.
 """
 
 import base64
@@ -26,12 +26,12 @@ from PIL import Image
 from triptych.errors import ResultsError, TriptychWarning, shorten
 
 DISCUSSION, THEORY = "discussion.md", "theory.md"
-_MOST_CHARACTERS = 200_000  # of a file: more is no part of a report
+_MOST_CHARACTERS = 200_000  # maximum per file: more is too long for a report
 _MOST_IMAGE_BYTES = 10_000_000
 _LONGEST_FORMULA = 2_000  # characters
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg"}
 _WEB = ("https://", "http://", "mailto:")
-_SIZE = 10  # points, of a formula as of the text around it
+_SIZE = 10  # points, the font size of formulas and of the text around them
 
 Block = dict[str, Any]
 
@@ -41,9 +41,9 @@ class AuthorsText:
     """What the author wrote.
 
     Attributes:
-        discussion: blocks of `discussion.md`; empty where there is none.
-        theory: blocks of `theory.md`, which stand in place of the report's answers; empty where there is none.
-        files: what was read: the texts and their figures.
+        discussion: blocks of `discussion.md`; empty if there is none.
+        theory: blocks of `theory.md`, which replace the report's answers; empty if there is none.
+        files: the files that were read: the texts and their figures.
     """
 
     discussion: Sequence[Block] = ()
@@ -55,12 +55,12 @@ NOT_WRITTEN = AuthorsText()
 
 
 def read_authors_text(folders: Sequence[Path]) -> AuthorsText:
-    """The author's texts, each from the first of these folders that has it.
+    """Read the author's texts, each from the first of these folders that has it.
 
-    A formula that cannot be drawn is shown as it was written, with a warning.
+    A formula that cannot be rendered is shown as written, with a warning.
 
     Args:
-        folders: where the files may be; figures that they name are files below the same folder.
+        folders: where the files may be; figures they name must be in the same folder or its subfolders.
 
     Raises:
         ResultsError: a file is not UTF-8 text or too long, or a figure in it cannot be shown; the message says which.
@@ -88,15 +88,15 @@ def _text_of(path: Path) -> str:
 
 
 def parse_text(text: str, folder: Path, name: str = DISCUSSION) -> list[Block]:
-    """Markdown as blocks, each a dictionary with its `kind`.
+    """Parse Markdown into blocks; each is a dictionary with its `kind`.
 
     Args:
-        text: Markdown; HTML in it is text.
-        folder: that its figures are named from.
-        name: of the file, for messages.
+        text: Markdown; HTML in it is treated as text.
+        folder: the folder that figure paths are relative to.
+        name: the file's name, for messages.
 
     Raises:
-        ResultsError: a figure is not a PNG or JPEG file below the folder.
+        ResultsError: a figure is not a PNG or JPEG file in the folder or its subfolders.
     """
     return _parse(text, folder, name)[0]
 
@@ -109,23 +109,23 @@ def _parse(text: str, folder: Path, name: str) -> tuple[list[Block], list[Path]]
     blocks = reader.blocks()
     headings = [block for block in blocks if block["kind"] == "heading"]
     above = min((block["level"] for block in headings), default=1) - 1
-    for block in headings:  # the first level of a text is that below the report's own heading, whatever it begins with
+    for block in headings:  # the text's top heading level becomes the one below the report's own heading
         block["level"] -= above
     return blocks, reader.figures
 
 
 class _Reader:
-    """The tokens of a text, read into blocks; `figures` has the files that it shows."""
+    """Read the tokens of a text into blocks; `figures` lists the files it shows."""
 
     def __init__(self, folder: Path, name: str, tokens: Iterator[Token]) -> None:
         self.folder = folder
         self.name = name
         self.tokens = tokens
         self.figures: list[Path] = []
-        self._line = 1  # of what is being read
+        self._line = 1  # the line being read
 
     def blocks(self, until: str | None = None) -> list[Block]:
-        """Blocks up to the token of that type."""
+        """The blocks up to the next token of type `until`."""
         found: list[Block] = []
         for token in self.tokens:
             if token.type == until:
@@ -235,7 +235,7 @@ class _Reader:
         return found
 
     def _paragraph(self, words: list[Block]) -> list[Block]:
-        """A paragraph; an image becomes a figure of its own, after the words before it."""
+        """A paragraph; an image becomes a separate figure after the words before it."""
         found: list[Block] = []
         for word in words:
             if word["kind"] == "figure":
@@ -261,7 +261,7 @@ class _Reader:
             with Image.open(io.BytesIO(content), formats=list(_FORMATS)) as image:
                 image.verify()
                 (width, height), kind = image.size, str(image.format)
-        except Exception as error:  # whatever Pillow raises on a file that is no image
+        except Exception as error:  # whatever Pillow raises on a file that is not an image
             raise ResultsError(f"{problem}, which is not a PNG or JPEG image. Save it as PNG.") from error
         self.figures.append(path)
         address = f"data:{_FORMATS[kind]};base64,{base64.b64encode(content).decode()}"
@@ -275,10 +275,10 @@ class _Reader:
 
 
 def formula(source: str) -> dict[str, Any]:
-    """A formula as an SVG drawing, with its size in points; without a drawing where mathtext does not know it.
+    """A formula as an SVG drawing with its size in points; without a drawing if mathtext cannot parse it.
 
     Args:
-        source: TeX, as far as mathtext knows it.
+        source: TeX, in the subset that mathtext supports.
     """
     plain = {"source": source, "svg": "", "height": 0.0, "depth": 0.0, "address": ""}
     tex = " ".join(source.split())
@@ -289,7 +289,7 @@ def formula(source: str) -> dict[str, Any]:
         try:
             width, height, depth, _, _ = MathTextParser("path").parse(f"${tex}$", dpi=72, prop=font)
             points, codes = text_to_path.get_text_path(font, f"${tex}$", ismath=True)
-        except Exception:  # pyparsing's errors, and those of a formula nested too deep: it is shown as it was written
+        except Exception:  # pyparsing's errors, and too deep nesting: the formula is shown as written
             return plain
     scale = _SIZE / text_to_path.FONT_SCALE
     width, height, depth = float(width) + 1, float(height) + 1, float(depth) + 0.5
@@ -302,7 +302,7 @@ def formula(source: str) -> dict[str, Any]:
 
 
 def _path(points: Any, codes: Any, scale: float, height: float) -> str:
-    """Matplotlib's points and codes as the path of an SVG, whose y grows downwards."""
+    """Matplotlib's points and codes as an SVG path, where y grows downwards."""
     letters = {1: ("M", 1), 2: ("L", 1), 3: ("Q", 2), 4: ("C", 3), 79: ("Z", 1)}
     parts, place = [], 0
     while place < len(codes):
@@ -318,7 +318,7 @@ def _path(points: Any, codes: Any, scale: float, height: float) -> str:
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    """Inline rule: `$x^2$`, without white space inside the signs, and no digit after: `$5 and $6` is no formula."""
+    """Inline rule: `$x^2$` without white space next to the signs and no digit after; `$5 and $6` is not a formula."""
     text, start = state.src, state.pos
     if text[start] != "$" or start + 2 >= state.posMax or text[start + 1] in " \t\n$":
         return False
@@ -332,7 +332,7 @@ def _formula(state: StateInline, silent: bool) -> bool:
 
 
 def _formula_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Block rule: a formula between `$$` at the beginning of a line and `$$` at the end of this or a later one."""
+    """Block rule: a formula from `$$` at the beginning of a line to `$$` at the end of the same or a later line."""
     first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]].strip()
     if not first.startswith("$$"):
         return False

@@ -1,4 +1,4 @@
-"""The report as plain data: claims, tables, examples and provenance. The templates only typeset it."""
+"""The report as plain data: claims, tables, examples and provenance. The templates only lay it out."""
 
 import json
 import re
@@ -45,11 +45,11 @@ _GIVEN = "documents given in Python"
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What print and page show alike; each part is made once, when it is first asked for.
+    """The content shared by the printed report and the web page; each part is computed once, on first use.
 
     Attributes:
         results: the runs.
-        comparison: of the same runs.
+        comparison: the comparison of the same runs.
         words: the author's own texts, from `read_authors_text`.
     """
 
@@ -59,21 +59,21 @@ class ReportContent:
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """Texts and tables."""
+        """The texts and tables."""
         return report_data(self.results, self.comparison, self.words)
 
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
-        """Figures by name."""
+        """The figures by name."""
         return figures(self.results, self.comparison)
 
 
 def report_data(results: Results, comparison: Comparison, words: AuthorsText = NOT_WRITTEN) -> dict[str, Any]:
-    """Everything the templates show but the figures.
+    """Everything the templates show, except the figures.
 
     Args:
-        results: what was loaded.
-        comparison: of the same results.
+        results: the loaded results.
+        comparison: the comparison of the same results.
         words: the author's own texts, from `read_authors_text`.
     """
     given, comparison = comparison, _with_names(comparison)
@@ -130,14 +130,14 @@ def report_data(results: Results, comparison: Comparison, words: AuthorsText = N
 
 
 def _with_names(comparison: Comparison) -> Comparison:
-    """The comparison with names in place of paths of model and data."""
+    """The comparison, with the paths of model and data replaced by names."""
     data = _GIVEN if are_given(comparison.data) else corpus_name(comparison.data) or _name_of(comparison.data)
     names = {"model": _name_of(comparison.model), "data": data}
     return comparison.model_copy(update=names)
 
 
 def _name_of(path: str) -> str:
-    """The last part of what can only be a path; a name of the Hub has a slash too and stays as it is."""
+    """The last part of what can only be a path; a Hub name, which also contains a slash, stays as it is."""
     if not path.startswith(("/", "./", "../", "~")) and not re.match(r"[A-Za-z]:[\\/]|\.\.?\\", path):
         return path
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
@@ -148,7 +148,7 @@ def _code_points(characters: set[str]) -> str:
 
 
 def reductions(results: Results) -> list[str]:
-    """What of the data was left unused, and whether training may last ten epochs: sentences from the counts."""
+    """Sentences about how much of the data was left unused, and whether training may last ten epochs."""
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
     if data is None:
         return []
@@ -217,7 +217,7 @@ def _tables_of_scored_files(results: Results, comparison: Comparison) -> list[Re
 
 
 def _test_tables(comparison: Comparison) -> list[ReportTable]:
-    """Paired tests on the primary and the second measure, and on the secondary ones; none where there are none."""
+    """Tables of the paired tests on the primary and second measures, and on the secondary ones; empty without tests."""
     tested = {test.metric for test in comparison.tests}
     primary = comparison.primary_measure
     first = [measure for measure in dict.fromkeys((primary, "rouge1", "loss")) if measure in tested]
@@ -237,7 +237,7 @@ def _device(results: Results) -> tuple[str, int]:
 
 
 def _notes(results: Results) -> list[dict[str, str]]:
-    """What methods noted of themselves, from the first finished run of each method."""
+    """The methods' own notes, from the first finished run of each method."""
     return [
         {"label": label, "text": text}
         for label in results.labels
@@ -247,14 +247,14 @@ def _notes(results: Results) -> list[dict[str, str]]:
 
 
 def _note(name: str, value: Any) -> str:
-    """A note in words; empty for what other sentences say."""
+    """A note in words; empty if other sentences say it."""
     if name == "trunk_cache" and isinstance(value, dict):  # its cost is reported with the costs
         return (
             f"the output of the first {value['first_block']} blocks is read from a cache"
             if value.get("first_block")
             else ""
         )
-    if name == "sharding":  # a sentence beside the table says it
+    if name == "sharding":  # said in a sentence next to the table
         return ""
     if name in ("recomputed_blocks", "restarted"):
         return str(value)
@@ -274,13 +274,13 @@ def _note(name: str, value: Any) -> str:
 
 
 def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
-    """Typographic apostrophes, but in names from outside, which stay as they are."""
+    """Use typographic apostrophes, except in external names, which stay as they are."""
     pieces = re.split("(" + "|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True))) + ")", text)
     return "".join(piece if place % 2 else re.sub(r"(?<=\w)'", "’", piece) for place, piece in enumerate(pieces))
 
 
 def _command(run: SavedRun) -> str:
-    """A run's command with its own label and seed as words, so that the runs of a suite have one command."""
+    """A run's command with placeholders for its label and seed, so that all runs of a suite have the same command."""
     record = run.record
     command = record.provenance.command if record.provenance is not None else ""
     return command.replace(f" train {record.label} ", " train LABEL ").replace(
@@ -297,7 +297,7 @@ _MEMORY_KINDS = {
 
 
 def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]]:
-    """What the figures depend on, each thing once, with all its values where runs differ."""
+    """What the numbers depend on; each item is given once, with all its values if runs differ."""
     known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
     data = dict.fromkeys(run.record.data.fingerprint for run in results.runs if run.record.data is not None)
     commits = [run.record.data.commit for run in results.runs if run.record.data and run.record.data.commit]
@@ -333,7 +333,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
 
 
 def _quantized(results: Results) -> str:
-    """How the base model is stored, where it is quantized."""
+    """How the base model is stored if it is quantized."""
     kind = results.suite.model_quantization
     return "" if kind == "none" else f", model_quantization = {kind}"
 
@@ -366,7 +366,7 @@ def _is_right_to_left(text: str) -> bool:
 
 
 def _isolated(value: Any, names: list[str]) -> Any:
-    """Isolate right-to-left names within a sentence, so that numbers after them stay in their place."""
+    """Isolate right-to-left names within a sentence, so that numbers after them stay in place."""
     if isinstance(value, str):
         for name in names if value not in names else ():
             value = value.replace(name, f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}")
@@ -382,5 +382,5 @@ def _printable(character: str) -> bool:
 
 @cache
 def _glyphs() -> frozenset[int]:
-    """What the printed report can show: the glyphs of the last font it falls back on."""
+    """The characters that the printed report can show: the glyphs of its last fallback font."""
     return frozenset(FT2Font(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())

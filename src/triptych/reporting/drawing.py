@@ -1,4 +1,4 @@
-"""A figure while it is drawn: Matplotlib in our style, and the place of each method and number in it."""
+"""Draw figures with Matplotlib in a common style, and record the place of each method and number."""
 
 import io
 import logging
@@ -19,12 +19,12 @@ from triptych.text.characters import showable
 
 WIDTH = 6.6  # inches, the text width of the page
 _LONGEST_NAME = 24
-_TYPEFACE = "Libertinus Serif"  # of the printed text; the page takes its own
+_TYPEFACE = "Libertinus Serif"  # of the printed text; the web page uses its own
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: it can be searched and copied in the PDF
+    "svg.fonttype": "none",  # keep text as text, so that it can be searched and copied in the PDF
     "svg.hashsalt": "triptych",
-    "text.parse_math": False,  # a `$` in a label is a `$`
-    "font.family": ["STIXGeneral", "DejaVu Sans"],  # as wide as the text's own face, which Matplotlib does not have
+    "text.parse_math": False,  # a `$` in a label is a plain `$`
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # as wide as the text's typeface, which Matplotlib lacks
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -41,7 +41,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class ReadablePoint:
-    """A place in a drawing, in points from its left and its top, and the numbers shown there as text."""
+    """A position in a drawing, in points from the left and top, and the numbers shown there as text."""
 
     x: float
     y: float
@@ -50,11 +50,11 @@ class ReadablePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one method that are described alike.
+    """Points of one method with the same description.
 
     Attributes:
-        row: the place of the method among the methods of the figure.
-        text: what each point says after the method's label, with `{}` for each of its numbers.
+        row: the index of the method among the figure's methods.
+        text: the description of each point after the method's label, with `{}` for each number.
         points: the points, from left to right or from top to bottom.
     """
 
@@ -69,8 +69,8 @@ class Drawing:
 
     Attributes:
         svg: an SVG document; the groups of a method's marks have ids `row-ROW-N`, the legend has the id `legend_1`.
-        labels: of the methods, in the order of the comparison.
-        keys: the places of the methods in the legend, in its order.
+        labels: the labels of the methods, in the order of the comparison.
+        keys: the indices of the methods in the legend, in legend order.
         series: the numbers that the figure shows.
     """
 
@@ -82,7 +82,7 @@ class Drawing:
 
 @dataclass
 class Canvas:
-    """A Matplotlib figure that knows what it shows of which method."""
+    """A Matplotlib figure that keeps track of what it shows for each method."""
 
     figure: Figure
     labels: Sequence[str]
@@ -91,11 +91,11 @@ class Canvas:
     marked: int = 0
 
     def look(self, label: str) -> Look:
-        """How a method looks."""
+        """The look of a method."""
         return looks(self.labels)[label]
 
     def own(self, label: str, artists: Iterable[Artist]) -> None:
-        """Mark what was drawn as a method's."""
+        """Mark artists as belonging to a method."""
         for artist in artists:
             self.marked += 1
             artist.set_gid(f"row-{self.labels.index(label)}-{self.marked}")
@@ -107,23 +107,23 @@ class Canvas:
         text: str,
         points: Iterable[tuple[float, float, tuple[str, ...]]],
     ) -> None:
-        """Note which numbers of a method are shown where.
+        """Record which numbers of a method are shown where.
 
         Args:
             place: the axes or the transform of the coordinates.
-            label: of the method.
-            text: what each point says after the method's label, with `{}` for each of its numbers.
+            label: the method's label.
+            text: the description of each point after the method's label, with `{}` for each number.
             points: coordinates and numbers of each point.
         """
         transform = place.transData if isinstance(place, Axes) else place
         self.pending.append((self.labels.index(label), text, transform, list(points)))
 
     def legend(self, axes: Axes) -> None:
-        """A legend of all methods that were drawn in these axes, under the figure."""
+        """Add a legend of all methods drawn in these axes, under the figure."""
         self.legend_of([axes])
 
     def legend_of(self, several: Sequence[Axes]) -> None:
-        """A legend of all methods that were drawn in any of these axes, in their order, under the figure."""
+        """Add a legend of all methods drawn in any of these axes, in order, under the figure."""
         found = [pair for axes in several for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
         order = {short_name(label): place for place, label in reversed(list(enumerate(self.labels)))}
         found.sort(key=lambda pair: order[pair[1].removesuffix(UNMEASURED)])
@@ -137,7 +137,7 @@ class Canvas:
         self.figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
     def finish(self) -> Drawing:
-        """The figure as SVG, with the places of its numbers."""
+        """The figure as SVG, with the positions of its numbers."""
         stream = io.StringIO()
         self.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         width, height = (72 * inches for inches in self.figure.get_size_inches())
@@ -154,26 +154,26 @@ class Canvas:
         return Drawing(svg, tuple(self.labels), tuple(self.keys), tuple(series))
 
 
-UNMEASURED = " (not measured)"  # after the name of a method in a legend
+UNMEASURED = " (not measured)"  # after a method's name in a legend
 
 
 def short_name(label: str) -> str:
-    """A label that leaves room for the figure: of a long one, its two ends."""
+    """A label that leaves room for the figure; a long one is shortened to its two ends."""
     label = showable(label)
     return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 11]}…{label[-10:]}"
 
 
 @contextmanager
 def canvas(labels: Sequence[str], height: float) -> Iterator[Canvas]:
-    """A figure of our style, as wide as the text of the page.
+    """A figure in the report's style, as wide as the page text.
 
     Args:
-        labels: of all methods of the comparison, in its order.
-        height: in inches.
+        labels: the labels of all methods of the comparison, in order.
+        height: the height in inches.
     """
-    # A glyph that DejaVu Sans lacks is warned of by Matplotlib while it lays out; the SVG holds the text itself.
+    # Matplotlib warns about glyphs that DejaVu Sans lacks during layout; the SVG contains the text itself.
     with matplotlib.rc_context(), warnings.catch_warnings(), _quiet_fonts():
-        matplotlib.rcdefaults()  # not what a matplotlibrc of the working folder says: it could have LaTeX run
+        matplotlib.rcdefaults()  # ignore a matplotlibrc in the working folder: it could make Matplotlib run LaTeX
         matplotlib.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         yield Canvas(Figure(figsize=(WIDTH, height), layout="constrained"), labels)

@@ -1,4 +1,4 @@
-"""Examples and the page's browser: summaries next to what their articles say, with what these do not support marked."""
+"""Examples and the web page's browser: summaries next to excerpts of their articles, with unsupported parts marked."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -9,10 +9,10 @@ from triptych.results.records import Prediction
 from triptych.text import formats, languages, measures
 from triptych.text.grounding import Article, Mark, marks, names_in, telling_sentences
 
-_MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
+_MOST_PREDICTIONS = 20_000  # in the web page; a page with ten times as many opens slowly
 _MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
-_LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
-_SENTENCES = 4  # of an article that are shown
+_LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page shows all of it
+_SENTENCES = 4  # sentences of an article that are shown
 _MARKED = (
     " Bold and underlined: a number or name that is not in the article; in italics: other words that it does not "
     "have. Of each article its most telling sentences are shown."
@@ -24,7 +24,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     """The same documents for every method: the best, the median, the worst, and the one on which methods differ most.
 
     Args:
-        results: with their documents where these may be shown.
+        results: the results, with their documents if these may be shown.
     """
     first = {
         label: runs[0] for label in results.labels if (runs := [run for run in results.of(label) if run.predictions])
@@ -63,7 +63,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
 
 
 def examples_rule(results: Results) -> str:
-    """How the examples were chosen, and what is marked in them."""
+    """How the examples were chosen and what is marked in them."""
     trained = any(run.done and run.trained for run in results.runs)
     who = "systems" if results.files is not None else "trained methods" if trained else "methods"
     return (
@@ -76,13 +76,14 @@ def examples_rule(results: Results) -> str:
 def browser_data(
     results: Results, most: int = _MOST_PREDICTIONS, most_characters: int = _MOST_CHARACTERS
 ) -> dict[str, Any]:
-    """References and predictions for the page's browser, with the telling sentences of the articles, never a whole one.
+    """References and predictions for the page's browser, with the most telling sentences of articles, never whole ones.
 
     Args:
-        results: what was loaded.
-        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the
-            same of every run, and `total` says of how many.
-        most_characters: of summaries and references that the page may hold; of longer ones, fewer documents are taken.
+        results: the loaded results.
+        most: maximum predictions in the page. If there are more, documents spread evenly over the test split are taken,
+            the same for every run, and `total` gives the full number.
+        most_characters: maximum characters of summaries and references in the page; if there are more, fewer documents
+            are taken.
     """
     finished = [run for run in results.runs if run.done and run.predictions]
     if not finished:
@@ -124,7 +125,7 @@ def _add_articles(
     finished: Sequence[SavedRun],
     places: Sequence[int],
 ) -> None:
-    """Add an excerpt of every article, and for each summary where it has a number or name that its article has not."""
+    """Add an excerpt of every article, and the places where summaries have numbers or names not in the article."""
     language, names = _language(results), _names(results, lines)
     articles = [Article(results.documents[line.id], language) for line in lines]
     data["excerpts"] = [
@@ -146,7 +147,7 @@ _MOST_UNLIKE = "Most unlike between methods"
 
 
 def _chosen_places(scored: Sequence[Sequence[Prediction]]) -> dict[str, int]:
-    """The places of the documents that the rule chooses, no document twice, each with the reason."""
+    """The indices of the documents chosen by the rule, keyed by reason; no document is chosen twice."""
     number = min(map(len, scored))
     scores = [[predictions[place].scores["rouge1"] for predictions in scored] for place in range(number)]
     by_mean = sorted(range(number), key=lambda place: (-fmean(scores[place]), place))
@@ -180,7 +181,7 @@ def _language(results: Results) -> str:
 
 
 def _pieces(text: str, article: Article | None, names: frozenset[str]) -> list[dict[str, str]]:
-    """A text cut where it is marked: `wrong` an unsupported number or name, `new` another word, else empty."""
+    """A text split at its marks: `wrong` for an unsupported number or name, `new` for another word, else empty."""
     pieces, end = [], 0
     for mark in marks(text, article, names) if article is not None else []:
         pieces += [(text[end : mark.begin], ""), (text[mark.begin : mark.end], "wrong" if _wrong(mark) else "new")]

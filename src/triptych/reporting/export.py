@@ -1,4 +1,4 @@
-"""The comparison as CSV and as Markdown."""
+"""Export the comparison as CSV and Markdown."""
 
 import csv
 import io
@@ -26,9 +26,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff2
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The comparison as CSV: raw numbers, one line per method, missing values empty; no cell is a formula.
+    """The comparison as CSV: raw numbers, one line per method, missing values empty, no cell that could be a formula.
 
-    Its columns are those of `results.flat`.
+    The columns are those of `results.flat`.
     """
     records = flat_rows(comparison)
     names = list(dict.fromkeys(name for record in records for name in record))
@@ -41,7 +41,7 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_tests_csv(comparison: Comparison) -> str:
-    """The paired tests as CSV: a line for each pair and measure, with the fields of `records.PairedTest` as columns."""
+    """The paired tests as CSV: one line per pair and measure, with the fields of `records.PairedTest` as columns."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = list(PairedTest.model_fields)
@@ -53,7 +53,7 @@ def to_tests_csv(comparison: Comparison) -> str:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """The comparison as a Markdown document: what it is of, the table, the verdict and what must be known."""
+    """The comparison as a Markdown document: what was compared, the table, the verdict and the caveats."""
     files = rows.of_files(comparison)
     what = (
         heading(comparison)
@@ -101,7 +101,7 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def _markdown_tests(comparison: Comparison) -> list[str]:
-    """The tests on the primary and the second measure, with their decisions."""
+    """The tests on the primary and second measures, with their decisions."""
     tests = [test for test in comparison.tests if test.role != "secondary"]
     if not tests:
         return []
@@ -121,6 +121,6 @@ def _csv_cell(cell: Any) -> str:
         return "true" if cell else "false"
     if isinstance(cell, (int, float)):
         return repr(cell)
-    cell = "\n".join(showable(cell).splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
-    # A spreadsheet runs a text cell that begins like a formula, full-width signs too; an apostrophe makes it text.
+    cell = "\n".join(showable(cell).splitlines())  # one kind of line break: an unquoted lone "\r" would end the line
+    # Spreadsheets run a text cell that begins like a formula, also with full-width signs; an apostrophe makes it text.
     return "'" + cell if cell.lstrip(" \n").startswith(_FORMULA) else cell

@@ -1,4 +1,4 @@
-"""The figures of the report, for print and page alike, from a comparison and its runs; same data, same bytes."""
+"""The figures of the report, in print and on the web page; the same data give the same bytes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, zip_longest
@@ -15,9 +15,9 @@ from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, 
 from triptych.text import formats
 from triptych.text.measures import HEADINGS, ROUGE
 
-_LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
+_LOG_FROM = 8  # maximum ratio of costs on a linear axis; wider ranges get a logarithmic one
 _TALLEST = 8.5  # inches: a figure and its caption fit on a page
-_MOST_PAIRS = 21  # of a figure of differences: of more only the telling ones are shown
+_MOST_PAIRS = 21  # maximum in a figure of differences; if there are more, only the most telling are shown
 _DECISIONS = {"different": ("#0072B2", True), "equivalent": ("#009E73", True), "undecided": ("#808080", False)}
 _COSTS: tuple[tuple[str, str, Callable[[RowSummary], float | None]], ...] = (
     ("Training time", "s", lambda row: rows.cost(row, "train_seconds")),
@@ -29,17 +29,17 @@ _COSTS: tuple[tuple[str, str, Callable[[RowSummary], float | None]], ...] = (
 
 
 def figures(results: Results, comparison: Comparison) -> dict[str, Drawing]:
-    """Every figure of a report by its name; a figure that would show nothing is left out.
+    """Every figure of a report by name; a figure that would be empty is left out.
 
     Args:
         results: the runs.
-        comparison: of the same runs.
+        comparison: the comparison of the same runs.
     """
     if rows.of_files(comparison):
         found = {"intervals": intervals_figure(comparison), "differences": differences_figure(comparison, ("rouge1",))}
     else:
         labels = list(comparison.rows)
-        spendings = [validation_curves(results, axis) for axis in AXES if axis != "step"]  # loss curves are by step
+        spendings = [validation_curves(results, axis) for axis in AXES if axis != "step"]  # the loss curves use steps
         found = {
             "search": search_figure(results, labels),
             "curves": curves_figure(loss_curves(results), labels),
@@ -54,7 +54,7 @@ def figures(results: Results, comparison: Comparison) -> dict[str, Drawing]:
 
 
 def search_figure(results: Results, labels: list[str]) -> Drawing | None:
-    """Validation loss of each trial against its learning rate, the chosen one in a ring; None without a search."""
+    """Validation loss of each trial against its learning rate, the chosen one ringed; None without a search."""
     searches = {
         label: found
         for label in labels
@@ -92,12 +92,12 @@ def search_figure(results: Results, labels: list[str]) -> Drawing | None:
 
 
 def _legend_height(entries: int) -> float:
-    """Inches that a legend needs beyond its first two lines of four."""
+    """The height in inches that a legend needs beyond its first two lines of four entries."""
     return 0.16 * max(0, -(-entries // 4) - 2)
 
 
 def _apart(rates: Iterable[float], ratio: float = 1.7) -> list[float]:
-    """Of some learning rates, those whose names have room next to each other on a log axis."""
+    """The learning rates whose labels fit next to each other on a log axis."""
     found: list[float] = []
     for rate in sorted(rates):
         if not found or rate >= ratio * found[-1]:
@@ -106,7 +106,7 @@ def _apart(rates: Iterable[float], ratio: float = 1.7) -> list[float]:
 
 
 def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing | None:
-    """Training and validation loss against steps, a panel for each method; None where nothing was trained."""
+    """Training and validation loss against steps, one panel per method; None if nothing was trained."""
     shown = [label for label in labels if label in curves]
     if not shown:
         return None
@@ -129,7 +129,7 @@ def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing |
 
 
 def _curve_panel(drawn: Canvas, axes: Axes, label: str, curves: LossCurves) -> None:
-    """One method's two losses, and between them what it learned of the training pairs alone."""
+    """One method's training and validation losses, with the gap between them shaded."""
     colour = drawn.look(label).colour
     if curves.train:
         drawn.own(label, axes.plot(*zip(*curves.train, strict=True), color=colour, linewidth=0.7, alpha=0.6))
@@ -145,7 +145,7 @@ def _curve_panel(drawn: Canvas, axes: Axes, label: str, curves: LossCurves) -> N
 
 
 def _gap(curves: LossCurves) -> list[tuple[float, float, float]]:
-    """At each validation after the first, the mean training loss since the one before, and the validation loss."""
+    """At each validation after the first, the mean training loss since the previous one, and the validation loss."""
     found = []
     for (begin, _), (end, validation) in pairwise(curves.validation):
         between = [loss for step, loss in curves.train if begin < step <= end]
@@ -155,9 +155,9 @@ def _gap(curves: LossCurves) -> list[tuple[float, float, float]]:
 
 
 def pareto_figure(comparison: Comparison) -> Drawing | None:
-    """Test R-1 with its interval against training time and trainable parameters; None where nothing was trained.
+    """Test R-1 with its interval against training time and trainable parameters; None if nothing was trained.
 
-    What is not trained is a level line; where it is far from all trained methods, beyond a break of the axis.
+    Untrained methods are horizontal lines; those far from all trained methods are drawn beyond an axis break.
     """
     done = {label: row for label, row in rows.done(comparison).items() if row.rouge1 is not None}
     trained = {label: row for label, row in done.items() if row.trained}
@@ -191,7 +191,7 @@ def pareto_figure(comparison: Comparison) -> Drawing | None:
         main = next(line for line, (_, size) in enumerate(shown) if size > 1)
         grid[main][0].set_ylabel("test R-1 (F1, 0-100)")
         drawn.legend_of([axes for line in grid for axes in line[:1]])
-        drawn.pending.sort(key=lambda noted: noted[0])  # read method by method, in whatever part of the axis each is
+        drawn.pending.sort(key=lambda noted: noted[0])  # read method by method, whatever part of the axis each is in
         return drawn.finish()
 
 
@@ -201,7 +201,7 @@ def _mean(row: RowSummary) -> float:
 
 
 def _score_range(trained: dict[str, RowSummary]) -> tuple[float, float]:
-    """The scores that a panel of the trained methods shows: their intervals, unless these are far wider than they."""
+    """The score range of trained methods: covers their intervals unless these are much wider than the means' spread."""
     means = [_mean(row) for row in trained.values()]
     spread = max(max(means) - min(means), 1.0)
     lows = [row.rouge1.low for row in trained.values() if row.rouge1 is not None and row.rouge1.low is not None]
@@ -212,14 +212,14 @@ def _score_range(trained: dict[str, RowSummary]) -> tuple[float, float]:
 
 
 def _strip(axes: Axes, scores: list[float]) -> None:
-    """A narrow part of a broken axis, around a few scores."""
+    """Set up a narrow part of a broken axis around a few scores."""
     middle, half = (min(scores) + max(scores)) / 2, max((max(scores) - min(scores)) * 0.8, 1.0)
     axes.set_ylim(middle - half, middle + half)
     axes.set_yticks([round(middle)])
 
 
 def _break(axes: Axes, above: bool, below: bool) -> None:
-    """Mark that the vertical axis goes on elsewhere."""
+    """Mark that the vertical axis continues elsewhere."""
     for place, there in ((1, above), (0, below)):
         if there:
             axes.plot(
@@ -238,7 +238,7 @@ def _break(axes: Axes, above: bool, below: bool) -> None:
 
 
 def cost_figure(comparison: Comparison) -> Drawing | None:
-    """The cost of training, a panel with a log axis for each cost that was measured; None where nothing was trained."""
+    """The cost of training, one panel with a log axis per measured cost; None if nothing was trained."""
     tuned = {label: row for label, row in rows.done(comparison).items() if row.trained}
     panels = [panel for panel in _COSTS if any(panel[2](row) for row in tuned.values())]
     if not panels:
@@ -260,7 +260,7 @@ def cost_figure(comparison: Comparison) -> Drawing | None:
 
 
 def length_figure(comparison: Comparison) -> Drawing | None:
-    """Test R-1 against the mean number of words of a summary; None where fewer than two methods have both."""
+    """Test R-1 against the mean number of words per summary; None if fewer than two methods have both."""
     points = {
         label: (row.text_shape, row.rouge1)
         for label, row in rows.done(comparison).items()
@@ -283,7 +283,7 @@ def length_figure(comparison: Comparison) -> Drawing | None:
 
 
 def spending_figure(spendings: Sequence[Curves], labels: list[str]) -> Drawing | None:
-    """Validation loss against what training had spent, a panel for each kind that was measured, a line for each run."""
+    """Validation loss against the cost spent so far, one panel per measured kind of cost, one line per run."""
     shown = [spending for spending in spendings if spending.lines]
     if not shown:
         return None
@@ -314,7 +314,7 @@ def spending_figure(spendings: Sequence[Curves], labels: list[str]) -> Drawing |
 def scaling_figure(comparison: Comparison) -> Drawing | None:
     """Test R-1 and test loss with their intervals against the number of training documents.
 
-    None where that number did not vary.
+    None if that number did not vary.
     """
     if not comparison.scaling:
         return None
@@ -337,7 +337,7 @@ def scaling_figure(comparison: Comparison) -> Drawing | None:
 
 
 def intervals_figure(comparison: Comparison) -> Drawing:
-    """Every ROUGE of every method with its interval, a panel for each score."""
+    """Every ROUGE score of every method with its interval, one panel per score."""
     done = rows.done(comparison)
     with canvas(list(comparison.rows), min(0.75 + 0.24 * len(done), _TALLEST)) as drawn:
         panels = zip(drawn.figure.subplots(1, 4), ROUGE.items(), strict=True)
@@ -355,7 +355,7 @@ def intervals_figure(comparison: Comparison) -> Drawing:
 
 
 def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawing | None:
-    """Differences between methods with their intervals and the margin, a panel for each measure; None without tests."""
+    """Differences between methods with their intervals and the margin, one panel per measure; None without tests."""
     tests = {measure: _shown_tests(comparison, measure, measures[0]) for measure in measures}
     pairs = list(dict.fromkeys((test.a, test.b) for of in tests.values() for test in of))
     if not pairs:
@@ -374,7 +374,7 @@ def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawi
 
 
 def _shown_tests(comparison: Comparison, measure: str, judge: str) -> list[PairedTest]:
-    """The tests on a measure; of very many only those of two trained methods, then those with the best by another."""
+    """The tests on a measure; if too many, only those between trained methods, then those with the best by `judge`."""
     tests = [test for test in comparison.tests if test.metric == measure]
     trained = {label for label, row in comparison.rows.items() if row.trained}
     if len(tests) > _MOST_PAIRS:
@@ -390,7 +390,7 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
     if margin is not None:
         axes.axvspan(-margin, margin, color="#d9d9d9", linewidth=0)
     axes.axvline(0, color="black", linewidth=0.8)
-    # An interval may be far wider than all differences; then it leaves the panel.
+    # An interval may be much wider than all differences; then it extends beyond the panel.
     largest = max(abs(test.difference) for test in tests)
     ends = sorted(max(abs(test.low or 0), abs(test.high or 0)) for test in tests)
     limit = 1.1 * max(largest, ends[len(ends) // 2], margin or 0) or 1.0
@@ -442,7 +442,7 @@ def _pareto_panel(
     costs: dict[str, float],
     front: list[str],
 ) -> None:
-    """The methods of one part of the axis: level lines where nothing was trained, else points with their intervals."""
+    """Draw the methods of one part of the axis: untrained ones as horizontal lines, others as points with intervals."""
     for label, row in part.items():
         look, estimate = drawn.look(label), row.rouge1
         assert estimate is not None
@@ -468,7 +468,7 @@ def _pareto_panel(
 
 
 def _point(drawn: Canvas, axes: Axes, label: str, x: float, score: Estimate, filled: bool = True) -> None:
-    """A method's mean score with its interval, at some x."""
+    """Draw a method's mean score with its interval at `x`."""
     look = drawn.look(label)
     made = axes.errorbar(
         [x],
@@ -537,12 +537,12 @@ def _whisker(
 
 
 def _ends(mean: float, low: float | None, high: float | None) -> list[list[float]] | None:
-    """An interval as Matplotlib takes it: how far its ends are from the mean."""
+    """An interval in Matplotlib's format: the distances of its ends from the mean."""
     return None if low is None or high is None else [[mean - low], [high - mean]]
 
 
 def _range(low: float | None, high: float | None, digits: int = 2) -> str:
-    """An interval in words; empty where there is none."""
+    """An interval in words; empty if there is none."""
     return "" if low is None or high is None else f", interval {low:.{digits}f} to {high:.{digits}f}"
 
 
@@ -553,7 +553,7 @@ def _named_places(axes: Axes, names: list[str], named: bool) -> None:
 
 
 def _cost_panel(drawn: Canvas, axes: Axes, values: dict[str, float | None], title: str) -> None:
-    """One cost of each method on a log axis: a line from the axis to a marker, and its number."""
+    """Draw one cost of each method on a log axis: a line from the axis to a marker, and the number."""
     known = [value for value in values.values() if value]
     least, most = min(known), max(known)
     span = max(most / least, 10.0)

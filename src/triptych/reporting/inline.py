@@ -1,4 +1,4 @@
-"""A drawn figure as a part of the web page: small, in the page's colors, its methods marked for the page's script."""
+"""Embed a figure in the web page: small, in the page's colors, with its methods marked for the page's script."""
 
 import re
 from typing import Any
@@ -15,11 +15,11 @@ _COLOURS = {"#000000": "currentColor", "#ffffff": "var(--ground)", "#d9d9d9": "v
 def inline_svg(name: str, drawing: Drawing) -> str:
     """The SVG element of a figure for HTML.
 
-    What belongs to a method carries `data-row`, an entry of the legend `data-key`, each with the method's place.
-    Hatches are left out: they are most of a file, and on a page every bar can be asked for its name.
+    Elements of a method have the attribute `data-row`, legend entries `data-key`, each with the method's index. Hatches
+    are left out: they make up most of a file, and on the page every bar shows its name on demand.
 
     Args:
-        name: of the figure, unique in the page.
+        name: the name of the figure, unique in the page.
         drawing: the figure.
     """
     root = ElementTree.fromstring(drawing.svg)
@@ -41,7 +41,7 @@ def inline_svg(name: str, drawing: Drawing) -> str:
 
 
 def figure_data(drawing: Drawing) -> dict[str, Any]:
-    """What the page's script knows of a figure: labels, and the series with the places of their numbers."""
+    """The data of a figure for the page's script: labels, and the series with the positions of their numbers."""
     return {
         "labels": [showable(label) for label in drawing.labels],
         "series": [
@@ -52,7 +52,7 @@ def figure_data(drawing: Drawing) -> dict[str, Any]:
 
 
 def _prune(root: ElementTree.Element) -> None:
-    """Leave out what a page has no use for."""
+    """Remove what the page does not need."""
     for parent in list(root.iter()):
         for child in list(parent):
             tag = child.tag.removeprefix(_SVG)
@@ -76,7 +76,7 @@ def _restyle(element: ElementTree.Element, fills: dict[str | None, str]) -> None
 
 
 def _rename(element: ElementTree.Element, name: str) -> None:
-    """Names of parts are unique in a page of several figures."""
+    """Make ids unique in a page with several figures."""
     if (own := element.get("id")) is not None:
         element.set("id", f"{name}-{own}")
     if (link := element.attrib.pop(_LINK, None)) is not None:
@@ -86,7 +86,7 @@ def _rename(element: ElementTree.Element, name: str) -> None:
 
 
 def _group_entries(legend: ElementTree.Element, drawing: Drawing) -> None:
-    """Put what belongs to one entry of a legend into one group; its text is the last of it."""
+    """Group the elements of each legend entry; the text is the last one."""
     keys = iter(drawing.keys)
     parts: list[ElementTree.Element] = []
     for child in list(legend):
@@ -100,7 +100,7 @@ def _group_entries(legend: ElementTree.Element, drawing: Drawing) -> None:
 
 
 def _mark(group: ElementTree.Element, name: str) -> None:
-    """Methods are found by an attribute; no other group is asked for by its name."""
+    """Replace a method's id with an attribute, and remove the ids of other groups."""
     own = group.attrib.pop("id", None)
     if own is not None and own.startswith(f"{name}-row-"):
         group.set("data-row", own.removeprefix(f"{name}-row-").split("-")[0])

@@ -1,4 +1,4 @@
-"""The parts that terminal and Markdown file share: heading, cells, legend and flags of a comparison."""
+"""Parts shared by the terminal and the Markdown file: heading, cells, legend and flags of a comparison."""
 
 from triptych.reporting import rows
 from triptych.results.records import Comparison, RowSummary
@@ -15,7 +15,7 @@ FILES_LEGEND = (
 
 
 def heading(comparison: Comparison) -> str:
-    """What was compared, on what."""
+    """What was compared, and on which data."""
     documents = f"{comparison.num_documents:,} {'documents' if rows.of_files(comparison) else 'test documents'}"
     if rows.of_files(comparison):
         sets = sum(len(row.seeds) for row in comparison.rows.values())
@@ -27,7 +27,7 @@ def heading(comparison: Comparison) -> str:
 
 
 def cost_cells(row: RowSummary) -> list[str]:
-    """Training time, trainable and added parameters, executed FLOPs and peak memory of a method, as text."""
+    """A method's training time, trainable and added parameters, executed FLOPs and peak memory, as text."""
     if row.failed:
         return [formats.FAILED] + [formats.DASH] * 4
     missing = formats.NOT_MEASURED if row.trained else formats.DASH
@@ -41,18 +41,18 @@ def cost_cells(row: RowSummary) -> list[str]:
 
 
 def further_cells(row: RowSummary, names: list[str]) -> list[str]:
-    """Those means of a method as text."""
+    """A method's means for these further metrics, as text."""
     values = [row.further_scores.get(name) for name in names]
     return [formats.DASH if value is None else f"{value:.4g}" for value in values]
 
 
 def length_cells(row: RowSummary) -> list[str]:
-    """How long a system's outputs are, which ROUGE depends on."""
+    """The length of a system's outputs, which affects ROUGE."""
     return [formats.word_count(rows.value(row, "text_shape.prediction_words"))]
 
 
 def power_sentence(comparison: Comparison) -> str:
-    """Which differences the table would have found; empty where it has no tests."""
+    """Which differences the table could have detected; empty without tests."""
     if comparison.inference is None:
         return ""
     primary, found = comparison.primary_measure, comparison.inference.detectable
@@ -69,9 +69,9 @@ def power_sentence(comparison: Comparison) -> str:
 
 
 def all_flags(comparison: Comparison) -> list[str]:
-    """What a reader must know about the comparison and its methods; a sentence that several share is given once.
+    """What readers must know about the comparison and its methods; a sentence shared by several is given once.
 
-    What is synthetic is not among them: it is said above the figures.
+    The notice about synthetic models or data is not included: it is shown above the numbers.
     """
     labels_of: dict[str, list[str]] = {}
     for label, row in comparison.rows.items():

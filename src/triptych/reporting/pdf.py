@@ -13,12 +13,12 @@ def to_pdf(report: ReportContent) -> bytes:
     """The printed report; the same results give the same bytes.
 
     Raises:
-        ResultsError: this copy of the package has no templates.
+        ResultsError: this copy of the package lacks the templates.
     """
     drawings = {name: drawing.svg for name, drawing in report.drawings.items()}
     return typeset("pdf.typ", report.document | {"figures": drawings}, "pdf")
 
 
 def write_pdf(results: Results, comparison: Comparison, path: Path) -> None:
-    """Write the printed report into a file."""
+    """Write the printed report to a file."""
     write_bytes(path, to_pdf(ReportContent(results, comparison)))

@@ -1,4 +1,4 @@
-"""Facts about the methods of a comparison: whether they trained, whether they failed, one field by its path."""
+"""Facts about the methods of a comparison: whether they trained, whether they failed, a field by its path."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from triptych.results.records import Comparison, PairedTest, RowSummary
 from triptych.text import formats, synthetic
 from triptych.text.measures import digits_of
 
-FEW_SEEDS = 5  # with fewer, their spread is known so roughly that a power computed from it is rough, too
-METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
+FEW_SEEDS = 5  # with fewer, their spread and the power computed from it are only rough estimates
+METHODS = ("prompt-tuning", "lora", "last-layers")  # the assignment's three
 
 
 def of_files(comparison: Comparison) -> bool:
-    """The predictions are files of other tools: nothing is known of a loss, a cost or a training."""
+    """Whether the predictions are files from other tools, so that loss, cost and training are unknown."""
     return comparison.source == "files"
 
 
@@ -21,12 +21,12 @@ def done(comparison: Comparison) -> dict[str, RowSummary]:
 
 
 def further_names(comparison: Comparison) -> list[str]:
-    """What metrics beyond those of the package score, in any method."""
+    """The names of further metrics, not from this package, that any method has."""
     return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
 
 
 def value(row: RowSummary, path: str) -> Any:
-    """A field of a method by its dotted path, as `rouge1.mean` or `cost.train_seconds`; None where it is missing."""
+    """A field of a method by its dotted path, such as `rouge1.mean` or `cost.train_seconds`; None if it is missing."""
     found: Any = row
     for part in path.split("."):
         if found is None:
@@ -36,12 +36,12 @@ def value(row: RowSummary, path: str) -> Any:
 
 
 def cost(row: RowSummary, name: str) -> float | None:
-    """A cost of training; None for methods that are not trained, whose clocks show a meaningless zero."""
+    """A cost of training; None for untrained methods, whose recorded zeros are meaningless."""
     return row.cost.get(name) if row.trained else None
 
 
 def test_figures(test: PairedTest) -> tuple[str, str, str]:
-    """Difference, interval and adjusted p-value of a paired test, as every document shows them."""
+    """Difference, interval and adjusted p-value of a paired test, formatted as in all documents."""
     digits = digits_of(test.metric)
     return (
         formats.signed(test.difference, digits),
@@ -51,12 +51,12 @@ def test_figures(test: PairedTest) -> tuple[str, str, str]:
 
 
 def synthetic_notice(comparison: Comparison) -> str:
-    """The remark that goes with every figure of a built-in model or data set; empty for real ones."""
+    """The notice that accompanies every number of a built-in model or data set; empty for real ones."""
     return synthetic.synthetic_sentence(comparison.synthetic_parts)
 
 
 def failure_note(row: RowSummary) -> str:
-    """Which seeds failed, in words; empty where none did."""
+    """Which seeds failed, in words; empty if none did."""
     if not row.failed_seeds:
         return ""
     word = "seed" if len(row.failed_seeds) == 1 else "seeds"
@@ -64,13 +64,13 @@ def failure_note(row: RowSummary) -> str:
 
 
 def power_note(comparison: Comparison) -> str:
-    """What a detectable difference is of: 80% power, and how well that is known where few seeds tell their spread."""
+    """What a detectable difference means: 80% power, and how rough that is if few seeds estimate the spread."""
     fewest = min((count for test in comparison.tests for count in test.seeds if count > 1), default=FEW_SEEDS)
     return "80% power" if fewest >= FEW_SEEDS else f"80% power; a rough estimate, from {fewest} seeds"
 
 
 def with_own_times(comparison: Comparison) -> Comparison:
-    """The comparison without times and energy of training on a device that others used; itself where none did."""
+    """The comparison without training times and energy measured on a shared device; unchanged if none was shared."""
     if not any(row.shared_device for row in comparison.rows.values()):
         return comparison
     lost = {"train_seconds": None, "energy_joules": None}

@@ -1,10 +1,10 @@
-"""The look of a method in every figure: a color of Okabe and Ito's color-blind set, a marker, a line, a hatch."""
+"""The look of a method in all figures: a color of Okabe and Ito's color-blind-safe set, marker, line and hatch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
-# Okabe and Ito's set without its yellow, which is lost on white.
+# Okabe and Ito's set without yellow, which is hard to see on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -13,7 +13,7 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 
 @dataclass(frozen=True)
 class Look:
-    """Each of the four distinguishes a method by itself, so that figures work in gray and without color vision."""
+    """Each of the four alone distinguishes a method, so that figures work in grayscale and without color vision."""
 
     colour: str
     marker: str
@@ -21,15 +21,15 @@ class Look:
     hatch: str
 
 
-# The places of known methods in the lists above: a method looks the same in every report.
+# The indices of known methods in the lists above, so that a method looks the same in every report.
 _PLACES = {"prompt-tuning": 0, "lora": 1, "last-layers": 2, "full": 3, "lead-3": 5, "untuned": 6}
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each method: a known method has its own, its variants too where that is free; the others what is left.
+    """A look for each method: known methods keep theirs, variants share it if it is free, others get what is left.
 
     Args:
-        labels: of all methods, in the suite's order.
+        labels: the labels of all methods, in the suite's order.
     """
     places: dict[str, int] = {}
     wanted = list(labels)
@@ -43,7 +43,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
 
 
 def _variant_of(label: str) -> str:
-    """The known method that a label begins with, as `lora` in `lora-r4`; empty where it begins with none."""
+    """The known method that a label begins with, such as `lora` in `lora-r4`; empty if there is none."""
     return next((name for name in _PLACES if label.startswith((f"{name}-", f"{name}@"))), "")
 
 

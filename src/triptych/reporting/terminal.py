@@ -1,4 +1,4 @@
-"""The comparison as a table for the terminal."""
+"""Print the comparison as tables in the terminal."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ from triptych.results.records import Comparison, Estimate, PairedTest, RowSummar
 from triptych.text import formats, measures
 from triptych.text.characters import visible
 
-_INLINE_WIDTH = 120  # from here on, an interval is next to its mean, otherwise below it
-_NARROW = 70  # below it, what does not fit is a list for each row
+_INLINE_WIDTH = 120  # from this width on, an interval is shown next to its mean, otherwise below it
+_NARROW = 70  # below this width, what does not fit becomes one list per row
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table before it is laid out.
+    """A table before layout.
 
     Attributes:
-        title: above it.
-        corner: the header of the labels.
-        columns: headers, whose lines are separated by line breaks.
+        title: the title above the table.
+        corner: the header of the label column.
+        columns: the column headers; their lines are separated by line breaks.
         rows: the label and the cells of each row.
-        words: how many of the last columns hold words, set to the left.
+        words: how many of the last columns contain words, which are left-aligned.
     """
 
     title: str
@@ -48,9 +48,9 @@ class Grid:
     words: int = 0
 
     def laid_out(self, console: Console, options: ConsoleOptions) -> list[RenderableType]:
-        """One table; several where the columns do not fit next to each other; or a list for each row, if it is narrow.
+        """One table, several if the columns do not fit side by side, or one list per row if it is narrow.
 
-        No number is ever broken.
+        Numbers are never broken.
         """
         everything = list(range(len(self.columns)))
         if self._fits(everything, console, options):
@@ -98,7 +98,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A rich renderable: quality, then cost, laid out for the width at hand."""
+    """A Rich renderable: quality, then cost, laid out for the available width."""
 
     comparison: Comparison
 
@@ -107,7 +107,7 @@ class ComparisonTable:
             yield _indented(part) if isinstance(part, Text) else part
 
     def parts(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Heading, tables, and the sentences below them, each a part."""
+        """Yield the heading, the tables and the sentences below them as separate parts."""
         comparison = self.comparison
         wide = options.max_width >= _INLINE_WIDTH
         files = rows.of_files(comparison)
@@ -164,7 +164,7 @@ class ComparisonTable:
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print a comparison; sentences are broken on a terminal alone, so that they can be searched in a file."""
+    """Print a comparison; sentences are wrapped only on a terminal, so that they can be searched in a file."""
     for part in ComparisonTable(comparison).parts(console, console.options):
         if not isinstance(part, Text):
             console.print(part)
@@ -179,12 +179,12 @@ def _primary_tests(comparison: Comparison) -> list[PairedTest]:
 
 
 def _indented(part: Text) -> RenderableType:
-    """A flag one place to the right, all its lines; other text as it is."""
+    """Indent all lines of a flag by one; leave other text as it is."""
     return Padding(part, (0, 0, 0, 1)) if part.plain.startswith("•") else part
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Text from outside: no control character and no markup in it reaches the terminal."""
+    """Untrusted text, without control characters and with markup shown literally."""
     return Text(visible(text), style=style)
 
 

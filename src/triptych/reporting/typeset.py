@@ -1,4 +1,4 @@
-"""Run Typst in isolation: bundled fonts, no network, no clock, data passed as JSON and never as markup."""
+"""Run Typst in isolation: bundled fonts, no network, no clock, and data passed as JSON, never as markup."""
 
 import json
 import warnings
@@ -19,13 +19,13 @@ def typeset(
     """Typeset a template of this package.
 
     Args:
-        template: a file of the folder `paper`.
+        template: a file in the folder `paper`.
         document: what the template reads as `doc`.
         target: `pdf` or `html`.
-        inputs: further strings that the template reads.
+        inputs: more strings that the template reads.
 
     Raises:
-        ResultsError: this copy of the package has no templates.
+        ResultsError: this copy of the package lacks the templates.
     """
     if not (_FOLDER / template).is_file():
         raise ResultsError(

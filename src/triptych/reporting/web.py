@@ -1,4 +1,4 @@
-"""`report.html`: the report as one page that needs nothing but itself."""
+"""`report.html`: the report as one self-contained page."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ _SCRIPTS = ("page.js", "tables.js", "figures.js", "browser.js")
 
 
 def write_html(results: Results, comparison: Comparison, path: Path) -> None:
-    """Write the page into a file."""
+    """Write the page to a file."""
     write_bytes(path, to_html(ReportContent(results, comparison)))
 
 
@@ -27,7 +27,7 @@ def to_html(report: ReportContent) -> bytes:
     """The page: the printed report's text, tables and figures, and a browser of all predictions.
 
     Raises:
-        ResultsError: this copy of the package has no templates.
+        ResultsError: this copy of the package lacks the templates.
     """
     drawings = report.drawings
     page = typeset(
@@ -45,12 +45,12 @@ def to_html(report: ReportContent) -> bytes:
 
 
 def embeddable(value: Any) -> str:
-    """JSON for the inside of a script element: no `<` can end it or open another, and no character ends the page."""
+    """JSON for use in a script element: no `<` can close it or open another, and no character ends the page."""
     return to_json(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _with_figures(page: str, drawings: dict[str, Drawing]) -> str:
-    """The page with each figure in the element that Typst left empty for it; no text can look like that element."""
+    """Insert each figure into the empty element that Typst left for it; no text can look like that element."""
     return re.sub(
         r'<div class="drawing" data-figure="(\w+)"[^>]*>(?=</div>)',
         lambda place: place[0] + inline_svg(place[1], drawings[place[1]]),

@@ -18,20 +18,20 @@ REPORT_FILES = ("report.pdf", "report.html")
 
 
 def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:
-    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html, all or none of them.
+    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html, replaced together.
 
     Args:
-        results: what was loaded.
-        comparison: of the same results.
-        out: the folder; made where it is missing.
-        documents: with report.pdf and report.html; else older ones are removed.
+        results: the loaded results.
+        comparison: the comparison of the same results.
+        out: the folder; created if it is missing.
+        documents: whether to write report.pdf and report.html; if not, old ones are removed.
 
     Returns:
-        Their paths.
+        The paths of the written files.
 
     Raises:
         ResultsError: the author's own text, or a figure in it, cannot be shown; nothing was written.
-        TriptychError: a document could not be made. The others are written, and no older one of its name stays.
+        TriptychError: a document could not be made. The others are written, and no old version of it is left.
     """
     report = ReportContent(results, comparison, read_authors_text([out, results.out]) if documents else NOT_WRITTEN)
     makers = {

@@ -1,4 +1,4 @@
-"""The sentences of the report, made from results and their comparison."""
+"""Generate the sentences of the report from results and their comparison."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ class Sentence:
     """A sentence or two on one topic.
 
     Attributes:
-        topic: the part of the report that shows it: `abstract`, `setting`, `reductions`, `setting-of-methods`,
-            `architecture`, `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `checks`, `learned`,
-            `differences`, `cost-and-quality`, `limiting`, `conclusion`, `theory`, `limits`.
-        name: which claim it is, unique within a report.
-        text: the sentence; its numbers are written as the tables write them.
+        topic: the part of the report that shows the sentence: `abstract`, `setting`, `reductions`,
+            `setting-of-methods`, `architecture`, `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`,
+            `checks`, `learned`, `differences`, `cost-and-quality`, `limiting`, `conclusion`, `theory`, `limits`.
+        name: the name of the claim, unique within a report.
+        text: the sentence; numbers are formatted as in the tables.
     """
 
     topic: str
@@ -26,11 +26,11 @@ class Sentence:
 
 
 def claims(results: Results, comparison: Comparison) -> list[Sentence]:
-    """Everything there is to say about a comparison, in the order of the report.
+    """All sentences about a comparison, in report order.
 
     Args:
         results: the runs.
-        comparison: of the same runs.
+        comparison: the comparison of the same runs.
     """
     files = rows.of_files(comparison)
     timed = rows.with_own_times(comparison)

@@ -1,12 +1,12 @@
-"""Sentences on what models get wrong: numbers and names that are not in the article, copying, unfinished ends."""
+"""Sentences about what models get wrong: numbers and names that are not in the article, copying, unfinished endings."""
 
 from triptych.analysis.verdict import is_significant
 from triptych.reporting.claims.selection import trained
 from triptych.results.records import Comparison, OutputChecks, PairedTest
 from triptych.text import formats
 
-_MOST_PAIRS = 4  # that a sentence names one by one; of more it gives the number
-_NOTABLE = 5.0  # percent of summaries: fewer without an end are not spoken of
+_MOST_PAIRS = 4  # maximum pairs that a sentence lists; if there are more, it gives their number
+_NOTABLE = 5.0  # percent of summaries: a smaller share of unfinished ones is not mentioned
 
 
 def unsupported(comparison: Comparison) -> str | None:
@@ -27,7 +27,7 @@ def unsupported(comparison: Comparison) -> str | None:
 
 
 def unsupported_tests(comparison: Comparison) -> str | None:
-    """Which methods differ in that, by the paired tests."""
+    """Which methods differ in unsupported numbers and names, by the paired tests."""
     checks = comparison.checks
     if checks is None or not checks.documents_known:
         return None
@@ -41,7 +41,7 @@ def unsupported_tests(comparison: Comparison) -> str | None:
 
 
 def extraction(comparison: Comparison) -> str | None:
-    """How extractive the methods are, against the references and the lead."""
+    """How extractive the methods are, compared with the references and the lead."""
     checks = comparison.checks
     if checks is None or not checks.documents_known or not checks.rows:
         return None
@@ -63,7 +63,7 @@ def extraction(comparison: Comparison) -> str | None:
 
 
 def unfinished(comparison: Comparison) -> str | None:
-    """Which methods write summaries that do not end as a sentence does."""
+    """Which methods write summaries that do not end like a sentence."""
     checks = comparison.checks
     if checks is None:
         return None

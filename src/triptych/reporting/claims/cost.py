@@ -1,4 +1,4 @@
-"""Sentences on what training cost: time, parameters, operations, memory, energy, and the search for a rate."""
+"""Sentences about the cost of training: time, parameters, operations, memory, energy and learning-rate search."""
 
 from triptych.reporting.claims.selection import cell, having, highest, listed_cells, lowest, number, trained
 from triptych.results.reading import Results
@@ -7,7 +7,7 @@ from triptych.text import formats
 
 
 def extremes(comparison: Comparison, path: str, what: str) -> str | None:
-    """The lowest and the highest value of a cost among the tuned methods for which it was measured."""
+    """The lowest and highest value of a cost among the trained methods for which it was measured."""
     among = having(comparison, path, trained(comparison))
     if len(among) < 2:
         return None
@@ -22,15 +22,15 @@ def extremes(comparison: Comparison, path: str, what: str) -> str | None:
 
 
 def memory(results: Results, comparison: Comparison) -> str | None:
-    """The lowest and the highest peak; nothing where peaks were measured in several ways."""
+    """The lowest and highest peak memory; None if peaks were measured in several ways."""
     kinds = {run.record.cost.peak_memory_kind for run in results.runs if run.done} - {None}
-    if len(kinds) > 1:  # an older version counted the pages of mapped files as well
+    if len(kinds) > 1:  # an older version also counted the pages of mapped files
         return None
     return extremes(comparison, "cost.peak_memory_bytes", "peak memory while training")
 
 
 def parameters_and_compute(comparison: Comparison) -> str | None:
-    """Whether the method that trains the fewest parameters takes the least compute."""
+    """Whether the method with the fewest trainable parameters takes the least compute."""
     compute = "cost.train_flops"
     among = having(comparison, compute, trained(comparison))
     if len(among) < 2:
@@ -51,7 +51,7 @@ def parameters_and_compute(comparison: Comparison) -> str | None:
 
 
 def saved(comparison: Comparison) -> str | None:
-    """The share of operations that the exact savings left."""
+    """The share of operations that remained after the exact savings."""
     parts = []
     for label in trained(comparison):
         executed, plain = (number(comparison, label, f"cost.{name}_flops") for name in ("train", "plain"))
@@ -66,7 +66,7 @@ def saved(comparison: Comparison) -> str | None:
 
 
 def search_cost(comparison: Comparison) -> str | None:
-    """What the search for a learning rate took."""
+    """The cost of the learning-rate search."""
     if not trained(comparison):
         return None
     path = "cost.search_seconds"
@@ -80,7 +80,7 @@ def search_cost(comparison: Comparison) -> str | None:
 
 
 def missing_meters(comparison: Comparison) -> str | None:
-    """What was not measured, and of which methods."""
+    """What was not measured, and for which methods."""
     parts = []
     for name, what in (
         ("train_flops", "training compute"),

@@ -1,4 +1,4 @@
-"""The discussion and the conclusion, made from the results: every claim rests on numbers of the same report."""
+"""The discussion and conclusion, generated from the results: every claim is based on numbers in the same report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,15 +35,15 @@ from triptych.text import formats
 from triptych.text.measures import difference_of, lower_is_better, second_measure, short_name_of
 from triptych.text.synthetic import parts_are
 
-_STOPS, _RUNS_ON = 0.05, 0.5  # shares of summaries at the limit: below, a method stops by itself; above, it does not
-_MUCH = 1.1  # a ratio of lengths up to which summaries are about as long as references
-_MOST_PAIRS = 4  # pairs that a sentence names with their intervals; of more it gives the number
+_STOPS, _RUNS_ON = 0.05, 0.5  # shares of summaries at the cap: below, a method stops by itself; above, it does not
+_MUCH = 1.1  # length ratio up to which summaries count as about as long as references
+_MOST_PAIRS = 4  # maximum pairs that a sentence lists with intervals; if there are more, it gives their number
 
 
 def loss_against_rouge(comparison: Comparison) -> str | None:
-    """How much of the best method's gain over the untuned model each other one reaches, in loss and in R-1.
+    """How much of the best method's gain over the untuned model each other method reaches, in loss and R-1.
 
-    Only of methods that are shown to be better than it in both.
+    Only for methods that are shown to be better than the untuned model in both.
     """
     bases = having(comparison, "loss.test", of_kind(comparison, "untuned"))
     if not bases:
@@ -126,7 +126,7 @@ def stopping_and_length(comparison: Comparison) -> str | None:
 
 
 def copied_words(comparison: Comparison) -> str | None:
-    """How much of what the methods write is taken from the article."""
+    """How much of the methods' summaries is taken from the article."""
     path = "text_shape.novel_bigrams"
     labels = having(comparison, path, trained(comparison))
     if not labels:
@@ -152,7 +152,7 @@ def copied_words(comparison: Comparison) -> str | None:
 
 
 def gaps(results: Results) -> str | None:
-    """Training and validation loss at the best epoch of each method, and which of them overfit."""
+    """Training and validation loss at the best epoch of each method, and which methods overfit."""
     parts, after = [], []
     for label in results.labels:
         found = [pair for run in results.of(label) if (pair := _losses_at_best(run.history, run.record.training))]
@@ -175,7 +175,7 @@ def gaps(results: Results) -> str | None:
 
 
 def apart(comparison: Comparison) -> str | None:
-    """Which trained method is ahead on the primary measure and on the second, and of which others."""
+    """Which trained method leads on the primary and the second measure, and which others it is ahead of."""
     labels = trained(comparison)
     if len(labels) < 2 or not comparison.tests:
         return None
@@ -185,7 +185,7 @@ def apart(comparison: Comparison) -> str | None:
 
 
 def undecided(comparison: Comparison) -> str | None:
-    """Where these data do not show which of two trained methods is better, and why."""
+    """The pairs of trained methods for which the data do not show which is better, and why."""
     primary = comparison.primary_measure
     tests = _between_trained(comparison, primary)
     open_ = [test for test in tests if decision_of(test) == "undecided"]
@@ -209,7 +209,7 @@ def undecided(comparison: Comparison) -> str | None:
 
 
 def cost_and_quality(comparison: Comparison) -> str | None:
-    """What the best trained method costs, against the cheapest, and what the difference buys."""
+    """What the best trained method costs compared with the cheapest, and what the difference buys."""
     path = "cost.train_seconds"
     labels = having(comparison, path, trained(comparison))
     order = [label for label in ranking(comparison.rows, comparison.primary_measure) if label in labels]
@@ -256,7 +256,7 @@ def front_of_trained(comparison: Comparison) -> str | None:
 
 
 def limiting(results: Results, comparison: Comparison) -> str | None:
-    """What limits the results: seeds, documents, training that had not ended, rates that were not searched for."""
+    """What limits the results: seeds, documents, unfinished training, learning rates that were not searched."""
     if not trained(comparison):
         return None
     documents = formats.number_of(comparison.num_documents, "test document")
@@ -273,7 +273,7 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
 
 
 def would_change(results: Results, comparison: Comparison) -> str | None:
-    """What would make the results firmer, from what limits them."""
+    """What would make the results more certain, given their limits."""
     if not trained(comparison):
         return None
     parts = []
@@ -287,7 +287,7 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
         parts.append("a third training seed, which would narrow the intervals most")
     primary = comparison.primary_measure
     found = [test.detectable for test in _between_trained(comparison, primary) if test.detectable is not None]
-    if found and set(counts.values()) == {1}:  # documents are the only source of chance: 1 / sqrt(N)
+    if found and set(counts.values()) == {1}:  # documents are the only source of randomness: 1 / sqrt(N)
         half = difference_of(max(found) / 2, primary, short_name_of(primary))
         documents = formats.count(4 * comparison.num_documents)
         parts.append(f"about {documents} test documents, to find differences of {half} between trained models")
@@ -321,7 +321,7 @@ def conclusion(comparison: Comparison) -> str | None:
 
 
 def _gains(comparison: Comparison, label: str, base: str) -> tuple[float, float]:
-    """How far a method is below another in test loss, and above it in R-1."""
+    """How much lower a method's test loss and how much higher its R-1 is than another's."""
     loss, score = (
         number(comparison, a, path) - number(comparison, b, path)
         for a, b, path in ((base, label, "loss.test"), (label, base, "rouge1.mean"))
@@ -340,7 +340,7 @@ def _with_cells(comparison: Comparison, labels: list[str], path: str) -> str:
 
 
 def _most_copied(comparison: Comparison, labels: list[str], path: str) -> str:
-    """Which method uses the most new word pairs; nothing where only one is known."""
+    """Which method uses the most new word pairs; empty if only one is known."""
     if len(labels) < 2:
         return ""
     new, old = highest(comparison, path, labels), lowest(comparison, path, labels)
@@ -354,7 +354,7 @@ def _most_copied(comparison: Comparison, labels: list[str], path: str) -> str:
 
 
 def _losses_at_best(history: Sequence[dict[str, Any]], training: TrainingSummary | None) -> tuple[float, float] | None:
-    """Training and validation loss of the epoch that is evaluated."""
+    """Training and validation loss at the evaluated epoch."""
     if training is None:
         return None
     for event in history:
@@ -371,7 +371,7 @@ def _losses_at_best(history: Sequence[dict[str, Any]], training: TrainingSummary
 
 
 def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | None:
-    """The leading trained method on a measure, and which of the others it is shown to be ahead of."""
+    """The leading trained method on a measure, and which others it is shown to be ahead of."""
     order = [label for label in ranking(comparison.rows, measure) if label in labels]
     tests = {
         label: oriented(test, order[0])
@@ -399,7 +399,7 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
 
 
 def _missed(size: float, measure: str) -> str:
-    """Which true differences are often missed, where one of this size is found with 80% power."""
+    """Which true differences are often missed, if one of this size is detected with 80% power."""
     if measure != "loss" and size > 100:
         return "of any size"
     return f"below {difference_of(size, measure, short_name_of(measure))}"
@@ -428,7 +428,7 @@ def _gain(comparison: Comparison, best: str, other: str, measure: str) -> str:
 
 
 def _between_trained(comparison: Comparison, measure: str) -> list[PairedTest]:
-    """The tests of two trained methods on a measure."""
+    """The tests between trained methods on a measure."""
     labels = set(trained(comparison))
     return [test for test in comparison.tests if test.metric == measure and {test.a, test.b} <= labels]
 
@@ -441,7 +441,7 @@ def _points(comparison: Comparison, labels: list[str], path: str) -> str:
 
 
 def _dominated(comparison: Comparison, labels: list[str], front: list[str], path: str) -> str:
-    """`prompt-tuning is dominated by lora`: each method off the front, with one that is at least as good in both."""
+    """`prompt-tuning is dominated by lora`: each method not on the front, with one that is at least as good in both."""
     parts = []
     for label in labels:
         cost, score = number(comparison, label, path), number(comparison, label, "rouge1.mean")
@@ -469,7 +469,7 @@ def _seeds_in_words(comparison: Comparison) -> str:
 
 
 def _still_falling(results: Results) -> list[str]:
-    """The methods whose validation loss was still falling when training ended, in each of their runs."""
+    """The methods whose validation loss was still falling at the end of training in every run."""
     found = []
     for label in results.labels:
         runs = [run for run in results.of(label) if run.record.training is not None]
@@ -487,13 +487,13 @@ def _at_edge(results: Results) -> list[str]:
 
 
 def _best_and_rivals(comparison: Comparison, labels: list[str], measure: str) -> tuple[str, list[str]]:
-    """The trained method with the best mean, and the others that it is not shown to be better than."""
+    """The trained method with the best mean, and those it is not shown to be better than."""
     order = [label for label in ranking(comparison.rows, measure) if label in labels]
     return order[0], [label for label in order[1:] if not shown_to_differ(comparison.tests, measure, order[0], label)]
 
 
 def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
-    """Which trained method is best on a measure, or that none is shown to be; with one seed, of these models alone."""
+    """Which trained method is best on a measure, or that none is shown to be; with one seed, only of these models."""
     known = [label for label in ranking(comparison.rows, measure) if label in labels]
     if len(known) < 2:
         return ""
@@ -516,7 +516,7 @@ def _each_other(order: list[str]) -> str:
 
 
 def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
-    """Which method to choose: of the best and its rivals, the one that trains the fewest parameters."""
+    """Which method to choose: among the best and its rivals, the one with the fewest trainable parameters."""
     path = "parameters.num_trainable_parameters"
     among = [label for label in (best, *rivals) if comparison.rows[label].trained]
     frugal = lowest(comparison, path, among)[0]
@@ -546,7 +546,7 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
 
 
 def _against_baselines(comparison: Comparison, labels: list[str]) -> str:
-    """How the trained methods do against the article's first sentences."""
+    """How the trained methods compare with the article's first sentences."""
     leads = of_kind(comparison, "lead-3")
     if not leads:
         return ""

@@ -1,4 +1,4 @@
-"""Sentences on quality: scores, test losses, and which methods the paired tests show to differ."""
+"""Sentences about quality: scores, test losses, and which methods differ by the paired tests."""
 
 from itertools import combinations, pairwise
 
@@ -29,11 +29,11 @@ from triptych.reporting.claims.selection import (
 from triptych.results.records import Comparison
 from triptych.text import formats, measures
 
-_MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the number
+_MOST_LISTED = 6  # maximum pairs that a sentence lists; if there are more, it gives their number
 
 
 def best_rouge(comparison: Comparison) -> str | None:
-    """Which methods have the highest and the lowest R-1."""
+    """Which methods have the highest and lowest R-1."""
     path = "rouge1.mean"
     among = with_rouge(comparison)
     if len(among) < 2:
@@ -49,7 +49,7 @@ def best_rouge(comparison: Comparison) -> str | None:
 
 
 def method_order(comparison: Comparison) -> str | None:
-    """The three methods by R-1, where no two are equal."""
+    """The three methods ordered by R-1, if no two are equal."""
     order = _rising(comparison, trained_of_kind(comparison, *rows.METHODS), "rouge1.mean")
     if order is None:
         return None
@@ -61,7 +61,7 @@ def method_order(comparison: Comparison) -> str | None:
 
 
 def against_lead(comparison: Comparison) -> str | None:
-    """Which trained methods score above the leading sentences."""
+    """Which trained methods score above the lead baseline."""
     baselines, models = of_kind(comparison, "lead-3"), trained(comparison)
     if not baselines or not models:
         return None
@@ -114,7 +114,7 @@ def against_untuned(comparison: Comparison) -> str | None:
 
 
 def loss_order(comparison: Comparison) -> str | None:
-    """The trained methods by test loss, and which neighbours are not shown to differ."""
+    """The trained methods ordered by test loss, and which neighbors are not shown to differ."""
     order = _rising(comparison, having(comparison, "loss.test", trained(comparison)), "loss.test")
     if order is None:
         return None
@@ -141,7 +141,7 @@ def best_loss(comparison: Comparison) -> str | None:
 
 
 def loss_and_rouge(comparison: Comparison) -> str | None:
-    """Whether test loss and R-1 rank the trained methods alike."""
+    """Whether test loss and R-1 rank the trained methods in the same order."""
     among = having(comparison, "loss.test", trained(comparison))
     if len(among) < 2:
         return None
@@ -168,7 +168,7 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
 
 
 def test_counts(comparison: Comparison) -> str | None:
-    """How many pairs of methods differ on each measure."""
+    """The number of method pairs that differ on each measure."""
     parts = []
     for metric, name in {**measures.ROUGE, "loss": "the test loss"}.items():
         tests = [test for test in comparison.tests if test.metric == metric]
@@ -184,7 +184,7 @@ def test_counts(comparison: Comparison) -> str | None:
 
 
 def method_tests(comparison: Comparison) -> str | None:
-    """The paired tests of R-1 between the three methods."""
+    """The paired R-1 tests between the three methods."""
     labels = set(trained_of_kind(comparison, *rows.METHODS))
     tests = [test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
     if not tests:
@@ -200,7 +200,7 @@ def method_tests(comparison: Comparison) -> str | None:
 
 
 def power(comparison: Comparison) -> str | None:
-    """Which differences this comparison would have found, and which it would not."""
+    """Which differences this comparison could have detected and which not."""
     detectable = comparison.inference.detectable if comparison.inference is not None else {}
     parts = [
         measures.difference_of(size, measure, measures.short_name_of(measure))
@@ -216,7 +216,7 @@ def power(comparison: Comparison) -> str | None:
 
 
 def _rising(comparison: Comparison, labels: list[str], path: str) -> list[str] | None:
-    """Those methods from the lowest value to the highest; None where there are fewer than two or two are equal."""
+    """The methods ordered from lowest to highest value; None if there are fewer than two or two are equal."""
     order = sorted(labels, key=lambda label: number(comparison, label, path))
     strictly = all(number(comparison, low, path) < number(comparison, high, path) for low, high in pairwise(order))
     return order if len(order) > 1 and strictly else None
@@ -227,7 +227,7 @@ def _ranked(comparison: Comparison, order: list[str], path: str) -> str:
 
 
 def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
-    """Which neighbours of an order are not shown to differ; with one seed, that this says nothing about methods."""
+    """Which neighbors in an order are not shown to differ; with one seed, that this says nothing about methods."""
     close = [f"{a} and {b}" for a, b in pairwise(order) if not shown_to_differ(comparison.tests, metric, a, b)]
     found = (
         f"these neighbours do not differ significantly: {'; '.join(close)}."
@@ -238,7 +238,7 @@ def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
 
 
 def _of_models_alone(comparison: Comparison) -> str:
-    """With one training seed: the sentence before says nothing about the methods. Empty with more seeds."""
+    """With one training seed, that the previous sentence says nothing about the methods; empty with more seeds."""
     if not with_one_seed(comparison.rows):
         return ""
     of_whom = of_those_with_one_seed(comparison.rows)

@@ -1,4 +1,4 @@
-"""Sentences on the training recipe: what every method shares, what each method is set to, and why."""
+"""Sentences about the training recipe: what all methods share, how each method is configured, and why."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ from triptych.config.schema import Suite
 from triptych.results.reading import Results, SavedRun
 from triptych.text import formats
 
-_Choice = tuple[str, str, str]  # the verb for one method and for several, and what follows it
-_USUAL_RANK, _USUAL_TOKENS, _USUAL_BLOCKS = 8, 20, 2  # the defaults, for which there are reasons in the literature
+_Choice = tuple[str, str, str]  # the verb for one method, the verb for several, and the rest of the sentence
+_USUAL_RANK, _USUAL_TOKENS, _USUAL_BLOCKS = 8, 20, 2  # the defaults, justified in the literature
 
 
 def loss_and_optimizer(results: Results) -> str | None:
@@ -32,7 +32,7 @@ def loss_and_optimizer(results: Results) -> str | None:
 
 
 def schedule(results: Results) -> str | None:
-    """Batch and accumulation, the schedule of the learning rate, and clipping."""
+    """Batch size and accumulation, the learning-rate schedule and clipping."""
     if not _trained(results):
         return None
     training = results.suite.training
@@ -72,7 +72,7 @@ def schedule(results: Results) -> str | None:
 
 
 def stopping(results: Results) -> str | None:
-    """The epochs, early stopping and its patience."""
+    """The number of epochs, early stopping and its patience."""
     if not _trained(results):
         return None
     training = results.suite.training
@@ -87,7 +87,7 @@ def stopping(results: Results) -> str | None:
 
 
 def choices(results: Results) -> str | None:
-    """Why each method has the size and the places that it has; methods of the same choice share a sentence."""
+    """Why each method has its size and target modules; methods with the same choice share a sentence."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for label in results.labels:
         runs = [run for run in results.of(label) if run.trained]

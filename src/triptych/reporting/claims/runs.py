@@ -1,4 +1,4 @@
-"""Sentences from the records of single runs: epochs, differences in training, what all of the data would have taken."""
+"""Sentences from the records of single runs: epochs, differences in training, the cost of training on all data."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,8 @@ from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.text import formats
 
-EPOCHS = 10  # what the assignment allows
-LEAST_SECONDS = 24 * 3600.0  # a whole job that takes less is not too long to be done
+EPOCHS = 10  # the maximum that the assignment allows
+LEAST_SECONDS = 24 * 3600.0  # a full job that takes less time is not too long to run
 
 
 def epochs(results: Results) -> str | None:
@@ -27,9 +27,9 @@ def epochs(results: Results) -> str | None:
 
 
 def whole_job(results: Results) -> str | None:
-    """What ten epochs on all training pairs would take, and what this training took.
+    """What ten epochs on all training pairs would have taken, and what this training took.
 
-    None where nothing was reduced, or the whole job would take less than `LEAST_SECONDS`: then time is no reason.
+    None if nothing was reduced, or if the full job would take less than `LEAST_SECONDS`: then time is not the reason.
     """
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
     counts = data.splits.get("train") if data is not None else None
@@ -54,7 +54,7 @@ def whole_job(results: Results) -> str | None:
 
 
 def trunk_caches(results: Results) -> str | None:
-    """What making the trunk caches took: operations in the training compute, time that is not in the training time."""
+    """The cost of building trunk caches: operations (part of training compute), time (not part of training time)."""
     parts = []
     for label in results.labels:
         notes = [run.record.notes.get("trunk_cache") for run in results.of(label)]
@@ -72,7 +72,7 @@ def trunk_caches(results: Results) -> str | None:
 
 
 def differences(results: Results, comparison: Comparison) -> str | None:
-    """What else than the trained parameters differs between the methods that train."""
+    """What differs between the trained methods, other than the trained parameters."""
     if not trained(comparison):
         return None
     runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].trained]
@@ -87,7 +87,7 @@ def differences(results: Results, comparison: Comparison) -> str | None:
 
 
 def _seconds_per_document(runs: Iterable[SavedRun]) -> float | None:
-    """Training seconds for each document seen, over all runs of a method."""
+    """Training seconds per document seen, over all runs of a method."""
     trained = [(run.record.cost.train_seconds, run.record.training) for run in runs if run.record.training is not None]
     documents = sum(training.documents for _, training in trained)
     return sum(seconds for seconds, _ in trained) / documents if documents else None

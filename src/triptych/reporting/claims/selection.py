@@ -1,4 +1,4 @@
-"""Which methods of a comparison a sentence is about, and their fields as the tables show them."""
+"""Select the methods a sentence is about, and format their fields as in the tables."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from triptych.text import formats
 
 
 def with_rouge(comparison: Comparison) -> list[str]:
-    """The methods with a test ROUGE."""
+    """The methods with a test ROUGE score."""
     return [label for label, row in comparison.rows.items() if row.rouge1 is not None]
 
 
@@ -19,7 +19,7 @@ def trained(comparison: Comparison) -> list[str]:
 
 
 def of_kind(comparison: Comparison, *kinds: str) -> list[str]:
-    """The methods of these kinds with a test ROUGE."""
+    """The methods of these kinds with a test ROUGE score."""
     return [label for label in with_rouge(comparison) if comparison.rows[label].kind in kinds]
 
 
@@ -29,36 +29,36 @@ def trained_of_kind(comparison: Comparison, *kinds: str) -> list[str]:
 
 
 def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
-    """Those methods that have this field."""
+    """The methods among these that have this field."""
     return [label for label in among if number(comparison, label, path) is not None]
 
 
 def beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
-    """The tuned methods whose value is above (or below) that of a method that has one."""
+    """The trained methods whose value is above (or below) that of a reference method."""
     limit = number(comparison, reference, path)
     values = {label: number(comparison, label, path) for label in having(comparison, path, trained(comparison))}
     return [label for label, value in values.items() if (value > limit if higher else value < limit)]
 
 
 def lowest(comparison: Comparison, path: str, among: list[str]) -> list[str]:
-    """Of methods that have this field, those with the lowest value."""
+    """Among methods that have this field, those with the lowest value."""
     best = min(number(comparison, label, path) for label in among)
     return [label for label in among if number(comparison, label, path) == best]
 
 
 def highest(comparison: Comparison, path: str, among: list[str]) -> list[str]:
-    """Of methods that have this field, those with the highest value."""
+    """Among methods that have this field, those with the highest value."""
     best = max(number(comparison, label, path) for label in among)
     return [label for label in among if number(comparison, label, path) == best]
 
 
 def number(comparison: Comparison, label: str, path: str) -> Any:
-    """A field of a method by its dotted path; None where it is missing."""
+    """A field of a method by its dotted path; None if it is missing."""
     return rows.value(comparison.rows[label], path)
 
 
 def cell(comparison: Comparison, label: str, path: str) -> str:
-    """A field of a method as the tables show it."""
+    """A field of a method, formatted as in the tables."""
     value = number(comparison, label, path)
     name = path.split(".")[-1]
     if path.startswith("loss."):
@@ -76,12 +76,12 @@ def cell(comparison: Comparison, label: str, path: str) -> str:
 
 
 def listed_cells(comparison: Comparison, labels: Iterable[str], path: str) -> str:
-    """`full 18.2 s, lora 18.0 s`: that field of each method, after its label."""
+    """`full 18.2 s, lora 18.0 s`: a field of each method after its label."""
     return ", ".join(f"{label} {cell(comparison, label, path)}" for label in labels)
 
 
 def estimate_in_words(comparison: Comparison, label: str, field: str) -> str:
-    """The mean of `loss` or of a ROUGE with its interval, in words."""
+    """The mean of `loss` or of a ROUGE score with its interval, in words."""
     mean = cell(comparison, label, "loss.test" if field == "loss" else f"{field}.mean")
     low, high = cell(comparison, label, f"{field}.low"), cell(comparison, label, f"{field}.high")
     return mean if formats.DASH in (low, high) else f"{mean} (95% interval {low} to {high})"

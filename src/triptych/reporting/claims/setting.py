@@ -1,4 +1,4 @@
-"""Sentences on what was compared, and on what did not finish."""
+"""Sentences about what was compared and what did not finish."""
 
 from triptych.analysis.verdict import seed_counts
 from triptych.reporting import rows
@@ -9,7 +9,7 @@ from triptych.text import formats
 
 
 def compared(comparison: Comparison) -> str:
-    """Which methods, documents, model and seeds were compared; or which files were scored."""
+    """Which methods, documents, model and seeds were compared, or which files were scored."""
     if rows.of_files(comparison):
         return _scored(comparison)
     labels, counts = list(comparison.rows), set(seed_counts(comparison.rows).values()) or {len(comparison.seeds)}
@@ -25,7 +25,7 @@ def compared(comparison: Comparison) -> str:
 
 
 def base_model(results: Results, comparison: Comparison) -> str | None:
-    """The shape of the base model, where it is not that of GPT-2 small, which the equations name; None without one."""
+    """The shape of the base model if it differs from GPT-2 small, which the equations use; None without a model."""
     known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
     shape = next((one.architecture for one in known if one.architecture is not None), None)
     if not any(one.model_fingerprint for one in known) or (shape is not None and shape.is_gpt2_small):
@@ -40,7 +40,7 @@ def base_model(results: Results, comparison: Comparison) -> str | None:
 
 
 def in_brief(comparison: Comparison) -> str | None:
-    """The comparison in a sentence for the abstract; None where nothing was trained."""
+    """The comparison in one sentence for the abstract; None if nothing was trained."""
     labels = trained(comparison)
     if not labels:
         return None
@@ -70,6 +70,6 @@ def _scored(comparison: Comparison) -> str:
 
 
 def _size(comparison: Comparison) -> str:
-    """How many parameters the untouched model has, in brackets."""
+    """The number of parameters of the base model, in parentheses."""
     counts = {row.parameters.num_base_parameters for row in comparison.rows.values() if row.parameters is not None}
     return f" ({formats.count(counts.pop())} parameters)" if len(counts) == 1 else ""

@@ -1,4 +1,4 @@
-"""Sentences on what the summaries look like: their length, what they copy, what was cut off."""
+"""Sentences about what the summaries look like: length, copying, truncation."""
 
 from triptych.reporting.claims.selection import cell, having, highest, listed_cells, with_rouge
 from triptych.results.records import Comparison
@@ -18,7 +18,7 @@ def length(comparison: Comparison) -> str | None:
 
 
 def copying(comparison: Comparison) -> str | None:
-    """Which methods have the most new word pairs, and which repeat themselves most."""
+    """Which methods have the most new word pairs, and which repeat themselves the most."""
     among = having(comparison, "text_shape.novel_bigrams", with_rouge(comparison))
     if len(among) < 2:
         return None

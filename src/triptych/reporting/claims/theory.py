@@ -1,4 +1,4 @@
-"""Sentences that compare the equations and the answers on theory with what was measured."""
+"""Sentences that compare the equations and theory answers with the measurements."""
 
 from triptych.analysis.verdict import decision_of, find_test
 from triptych.reporting.claims.selection import cell, estimate_in_words, number, of_kind, trained_of_kind
@@ -8,7 +8,7 @@ from triptych.text import formats
 
 
 def shapes(results: Results, kind: str) -> str | None:
-    """What the methods of a kind trained in this run, in numbers; `kind` is one of `rows.METHODS`."""
+    """The numbers of trained parameters and shapes of the methods of a kind; `kind` is one of `rows.METHODS`."""
     describe = {"prompt-tuning": _prompt, "lora": _factors, "last-layers": _layers}[kind]
     firsts = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].record.kind == kind]
     parts = [text for run in firsts if (text := describe(run))]
@@ -16,7 +16,7 @@ def shapes(results: Results, kind: str) -> str | None:
 
 
 def evidence(comparison: Comparison, kind: str) -> str | None:
-    """Trainable parameters, loss and R-1 of the methods of a kind."""
+    """Trainable parameters, loss and R-1 of the methods of one kind."""
     parts = [
         f"{label} trains {cell(comparison, label, 'parameters.num_trainable_parameters')} parameters and reaches a "
         f"test loss of {cell(comparison, label, 'loss.test')} and R-1 {estimate_in_words(comparison, label, 'rouge1')}"
@@ -26,7 +26,7 @@ def evidence(comparison: Comparison, kind: str) -> str | None:
 
 
 def gap_to_full(comparison: Comparison, kinds: tuple[str, ...]) -> str | None:
-    """R-1 of methods of these kinds minus that of full fine-tuning."""
+    """The R-1 of methods of these kinds minus that of full fine-tuning."""
     fulls, labels = of_kind(comparison, "full"), trained_of_kind(comparison, *kinds)
     if not fulls or not labels:
         return None
@@ -40,7 +40,7 @@ def gap_to_full(comparison: Comparison, kinds: tuple[str, ...]) -> str | None:
 
 
 def shares_of_full(comparison: Comparison) -> str | None:
-    """Prompt tuning's share of the model's parameters, next to its share of full fine-tuning's compute."""
+    """Prompt tuning's share of the model's parameters and of full fine-tuning's compute."""
     compute = "cost.train_flops"
     full = next((label for label in of_kind(comparison, "full") if number(comparison, label, compute)), None)
     if full is None:
@@ -63,7 +63,7 @@ def shares_of_full(comparison: Comparison) -> str | None:
 
 
 def first_loss(comparison: Comparison) -> str | None:
-    """Whether LoRA begins at the untuned model's loss, as B = 0 says it must."""
+    """Whether LoRA starts at the untuned model's loss, as it must because B = 0."""
     initial = "loss.initial"
     bases = of_kind(comparison, "untuned")
     labels = [label for label in of_kind(comparison, "lora") if number(comparison, label, initial) is not None]

@@ -1,1 +1,1 @@
-"""The tables of the report, by what they show."""
+"""The tables of the report, by topic."""

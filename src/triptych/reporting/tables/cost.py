@@ -1,4 +1,4 @@
-"""Tables of cost: time, parameters, compute, the clocks of a run, and how fast summaries are written."""
+"""Tables of cost: time, parameters, compute, time per phase of a run, and generation speed."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from triptych.text import formats
 
 
 def training_table(comparison: Comparison) -> ReportTable:
-    """Time, parameters, what is stored."""
+    """Training time, parameters and stored size."""
     return by_row(
         comparison,
         "bonus",
@@ -29,7 +29,7 @@ _MEMORY = "It is memory that no file backs: mapped data, caches and libraries ar
 
 
 def compute_table(comparison: Comparison, device: str, num_devices: int) -> ReportTable:
-    """What the device did: seconds, utilisation, operations, memory, energy."""
+    """What the device did: seconds, utilization, operations, memory, energy."""
     name = "GPU" if device == "cuda" else device.upper()
 
     def rate(row: RowSummary) -> float | None:
@@ -74,7 +74,7 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
 
 
 def clocks_table(comparison: Comparison) -> ReportTable:
-    """Where the time of a run went; the search, which one run makes for all seeds, in all."""
+    """Where the time of a run went; the search, which one run does for all seeds, is given in total."""
 
     def clock(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: row.cost.get(f"{name}_seconds")
@@ -102,7 +102,7 @@ def clocks_table(comparison: Comparison) -> ReportTable:
 
 
 def generation_table(comparison: Comparison) -> ReportTable:
-    """How fast each method writes."""
+    """How fast each method generates summaries."""
     return by_row(
         comparison,
         "generation",
@@ -129,7 +129,7 @@ def _flops(value: float | None, missing: str) -> str:
 
 
 def _short_time(value: float | None, missing: str) -> str:
-    """A duration; what no clock of a comparison needs to tell apart is only said to be short."""
+    """A duration; very short ones are shown only as a bound."""
     return "< 0.01 s" if value is not None and value < 0.01 else formats.seconds(value, missing)
 
 

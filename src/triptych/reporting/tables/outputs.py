@@ -22,7 +22,7 @@ _CHECKS = {
 
 
 def checks_table(comparison: Comparison) -> ReportTable | None:
-    """What the summaries hold that their articles do not, and how they end; None where they were not checked."""
+    """What summaries contain that their articles do not, and how they end; None if they were not checked."""
     checks = comparison.checks
     if checks is None:
         return None
@@ -59,7 +59,7 @@ def _estimate(name: str, estimate: Estimate) -> Cell:
 
 
 def shape_table(comparison: Comparison) -> ReportTable:
-    """What the summaries look like; next to their length ROUGE-1's precision and recall, which length moves apart."""
+    """What the summaries look like: their length next to ROUGE-1 precision and recall, which length drives apart."""
 
     def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")

@@ -1,4 +1,4 @@
-"""Tables of quality: losses, ROUGE, paired tests, scores of further metrics, and how methods gain with data."""
+"""Tables of quality: losses, ROUGE, paired tests, further metrics, and how methods improve with more data."""
 
 from collections.abc import Callable, Iterable
 
@@ -43,7 +43,7 @@ def quality_table(comparison: Comparison) -> ReportTable:
 
 
 def loss_table(comparison: Comparison) -> ReportTable:
-    """Losses before and after."""
+    """Losses before and after training."""
     columns = [
         Column("Before training", lambda row: row.loss.initial, formats.loss, formats.DASH),
         Column("Validation", lambda row: row.loss.validation, formats.loss, formats.DASH),
@@ -58,7 +58,7 @@ def loss_table(comparison: Comparison) -> ReportTable:
 
 
 def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: bool = False) -> str:
-    """What a table of paired tests shows, what its intervals are, and which differences it would have found."""
+    """What a table of paired tests shows, what its intervals are, and which differences it could have detected."""
     metrics = tuple(metrics)
     names = " and ".join(measures.HEADINGS[metric] for metric in metrics)
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
@@ -82,7 +82,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
 
 
 def tests_table(comparison: Comparison, metrics: Iterable[str], name: str, caption: str) -> ReportTable:
-    """Paired tests of some metrics."""
+    """The paired tests of some metrics."""
     metrics = tuple(metrics)
     several = len(metrics) > 1
     body = [_test_row(test, several) for test in comparison.tests if test.metric in metrics]
@@ -103,7 +103,7 @@ def tests_table(comparison: Comparison, metrics: Iterable[str], name: str, capti
 
 
 def scaling_table(comparison: Comparison) -> ReportTable | None:
-    """What each method makes of more documents; None where the suite did not vary them."""
+    """How each method improves with more documents; None if the suite did not vary their number."""
     body = []
     labels = dict.fromkeys(label for point in comparison.scaling for label in point.rows)
     for label in labels:
@@ -140,7 +140,7 @@ def scaling_table(comparison: Comparison) -> ReportTable | None:
 
 
 def further_scores_table(comparison: Comparison) -> ReportTable | None:
-    """What metrics beyond those of the package score; None where there are none."""
+    """The scores of further metrics, not from this package; None if there are none."""
 
     def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: row.further_scores.get(name)

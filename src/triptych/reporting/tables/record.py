@@ -10,7 +10,7 @@ from triptych.text import formats
 
 
 def record_tables(comparison: Comparison) -> list[ReportTable]:
-    """Every number of the comparison's methods, as recorded, a label before each line."""
+    """Every number of the comparison's methods, as recorded, with the label in front of each line."""
 
     def sheet(name: str, caption: str, fields: Iterable[tuple[str, Callable[[RowSummary], Any]]]) -> ReportTable:
         columns = [Column(head, get, formats.exact, formats.DASH) for head, get in fields]

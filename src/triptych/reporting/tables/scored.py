@@ -1,4 +1,4 @@
-"""Tables of a report on files that other tools wrote: no loss, no cost, no training."""
+"""Tables of a report on files from other tools, without loss, cost or training."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,11 +9,11 @@ from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison, Estimate, RowSummary, TextShape
 from triptych.text import formats, measures
 
-_DIGEST = 12  # characters of a digest that a table shows
+_DIGEST = 12  # characters of a digest shown in a table
 
 
 def scored_tables(results: Results, comparison: Comparison) -> list[ReportTable]:
-    """The tables between the front page and the record, without the paired tests."""
+    """The tables between front page and record, without the paired tests."""
     made = [scored_files_table(results), scored_quality_table(comparison), scored_shape_table(comparison)]
     return [*made, *([sets_table(results, comparison)] if len(results.runs) > len(comparison.rows) else [])]
 
@@ -44,7 +44,7 @@ def scored_files_table(results: Results) -> ReportTable:
 
 
 def scored_quality_table(comparison: Comparison) -> ReportTable:
-    """ROUGE of every system with its interval."""
+    """The ROUGE scores of every system with their intervals."""
     body = [
         (Cell(label), *[estimate_cell(getattr(row, metric)) for metric in measures.ROUGE])
         for label, row in comparison.rows.items()
@@ -58,7 +58,7 @@ def scored_quality_table(comparison: Comparison) -> ReportTable:
 
 
 def scored_shape_table(comparison: Comparison) -> ReportTable:
-    """What the outputs look like; what needs the documents only where they are known."""
+    """What the outputs look like; columns that need the documents are shown only if these are known."""
 
     def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")
@@ -83,7 +83,7 @@ def scored_shape_table(comparison: Comparison) -> ReportTable:
 
 
 def sets_table(results: Results, comparison: Comparison) -> ReportTable:
-    """Every set of predictions with its own scores."""
+    """Every set of predictions with its scores."""
     body = [
         (
             Cell(run.record.label),

@@ -1,4 +1,4 @@
-"""Tables of what was done: the data, the settings of all methods and of each, and every run."""
+"""Tables of what was done: the data, common settings, settings per method, and every run."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _MARKED = " (*: the best rates, trained on for longer; the lower of their losses
 
 
 def hyper_parameters_table(results: Results) -> ReportTable:
-    """What each method was trained with, and how its learning rate was found."""
+    """The hyperparameters of each method, and how its learning rate was found."""
     marked = _MARKED if any(_longer(run.record.search) for run in results.runs) else ""
     body = []
     for label in results.labels:
@@ -91,7 +91,7 @@ def settings_table(results: Results) -> ReportTable:
 
 
 def _recomputed(results: Results) -> str | None:
-    """Of which methods the blocks were computed again in the backward pass; None where memory was enough for all."""
+    """The methods whose blocks were recomputed in the backward pass; None if memory sufficed for all."""
     runs = [run for run in results.runs if run.record.training is not None and run.record.training.recomputed]
     if not runs:
         return None
@@ -103,7 +103,7 @@ def _recomputed(results: Results) -> str | None:
 
 
 def _stored(results: Results) -> str | None:
-    """How the base model is stored; None where it is not quantized."""
+    """How the base model is stored; None if it is not quantized."""
     kind = results.suite.model_quantization
     if kind == "none":
         return None
@@ -116,7 +116,7 @@ def _stored(results: Results) -> str | None:
 
 
 def _dropout(results: Results) -> str | None:
-    """What dropout each method trained with; None where the suite sets none and no run noted it."""
+    """The dropout of each method; None if the suite sets none and no run recorded it."""
     rate = results.suite.training.dropout
     if rate is not None:
         return f"{rate:g} in every method, frozen parts included" if rate else "off in every method"
@@ -130,7 +130,7 @@ def _dropout(results: Results) -> str | None:
 
 
 def splits_table(results: Results) -> ReportTable | None:
-    """The counts of each split, as the first finished run recorded them; the comparison refuses runs that differ."""
+    """The counts of each split, as recorded by the first finished run; a comparison refuses runs that differ."""
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
     if data is None:
         return None
@@ -158,7 +158,7 @@ def splits_table(results: Results) -> ReportTable | None:
 
 
 def runs_table(results: Results) -> ReportTable:
-    """Every run with its own figures."""
+    """Every run with its numbers."""
     body = []
     for run in results.runs:
         record = run.record
@@ -188,7 +188,7 @@ def runs_table(results: Results) -> ReportTable:
 
 
 def _minute(time: str) -> str:
-    """A time of a record up to its minute."""
+    """A recorded time to the minute."""
     return time[:16].replace("T", " ")
 
 
@@ -224,7 +224,7 @@ def _epochs(results: Results) -> str:
 def _search(results: Results) -> str:
     search, setting = results.suite.search, results.runs[0].setting
     judged = f"judged on at most {search.validation_documents:,} validation documents"
-    if setting("search.epochs") is not None:  # of an earlier version
+    if setting("search.epochs") is not None:  # from an earlier version
         epochs = formats.number_of(setting("search.epochs"), "epoch")
         pairs = f"{setting('search.train_documents'):,} pairs"
         return f"{search.trials} trials per method, each of {epochs} on {pairs}, {judged}"
@@ -248,7 +248,7 @@ def _rate(run: SavedRun) -> float | None:
 
 
 def _longer(search: SearchResult | None) -> list[Trial]:
-    """The trials that a search trained on more documents than its others."""
+    """The trials that a search trained on more documents than the others."""
     last = search.last_round if search is not None else []
     return last if search is not None and len(last) < len(search.trials) else []
 
@@ -285,7 +285,7 @@ def _options(run: SavedRun) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text in quotes, the line breaks that it begins with in words."""
+    """A text in quotes, with leading line breaks in words."""
     rest = text.lstrip("\n")
     breaks = len(text) - len(rest)
     quoted = f"“{rest}”".replace("\n", " ↵ ")

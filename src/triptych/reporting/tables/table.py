@@ -1,4 +1,4 @@
-"""A table of the report as plain data: a head and cells of text."""
+"""A report table as plain data: a header and text cells."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
 
 @dataclass(frozen=True)
 class Cell:
-    """The content of a cell: text, a smaller line under it, and the number to sort by."""
+    """The content of a cell: text, a smaller line below it, and the number to sort by."""
 
     text: str
     sub: str | None = None
@@ -22,17 +22,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table. `widths` are shares of the page's width, 0 for as wide as needed."""
+    """A table. `widths` are shares of the page width; 0 means as wide as needed."""
 
     name: str
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    words: tuple[int, ...] = (0,)  # columns of words; the others hold numbers
+    words: tuple[int, ...] = (0,)  # columns of words; the others contain numbers
     widths: tuple[float, ...] = ()
 
     def data(self) -> dict[str, Any]:
-        """For the templates."""
+        """The table as data for the templates."""
         return {
             "name": self.name,
             "caption": self.caption,
@@ -45,26 +45,26 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: its head, the field it shows, how it is written."""
+    """A column of numbers: its header, the field it shows, and the format."""
 
     head: str
     get: Callable[[RowSummary], float | None]
     show: Callable[..., str]
-    missing: str | None = None  # None: `not measured` where something was trained, a dash where nothing was
-    width: float = 1  # its share of the page
+    missing: str | None = None  # None: `not measured` if something was trained, else a dash
+    width: float = 1  # its share of the page width
 
 
 def by_row(
     comparison: Comparison, name: str, caption: str, columns: list[Column], failures: bool = True
 ) -> ReportTable:
-    """A table with a line for each method of the comparison.
+    """A table with one line per method of the comparison.
 
     Args:
         comparison: the comparison.
         name: the name of the table.
         caption: its caption.
         columns: its columns after the label.
-        failures: say of a failed method that it failed; else its cells are empty.
+        failures: whether to say that a failed method failed; otherwise its cells are empty.
     """
     body = []
     for label, row in comparison.rows.items():
@@ -86,7 +86,7 @@ def label_cell(label: str, row: RowSummary) -> Cell:
 
 
 def estimate_cell(estimate: Estimate | None) -> Cell:
-    """A score, and under it its interval."""
+    """A score with its interval below."""
     if estimate is None:
         return Cell(formats.DASH)
     has_interval = estimate.low is not None and estimate.high is not None
@@ -98,5 +98,5 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
 
 
 def cost_of(name: str) -> Callable[[RowSummary], float | None]:
-    """A function that gives one cost of a method, by the name of its field."""
+    """A function that returns one cost of a method, by field name."""
     return lambda row: rows.cost(row, name)
