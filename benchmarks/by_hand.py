@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The comparison as one writes it with Trainer, peft, generate and rouge_score; `whole_job.py` measures it.
+"""The comparison written by hand with Trainer, peft, generate and rouge_score; `whole_job.py` measures it.
 
     python benchmarks/by_hand.py --model FOLDER --data FOLDER --out FOLDER
 
 Six methods on one sample of train.csv, validation.csv and test.csv (columns article and highlights): two learning rates
-each, one epoch, the better by validation loss; then test loss and ROUGE of summaries by beam search.
+each, one epoch, the better rate by validation loss; then test loss and ROUGE of beam-search summaries.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SEPARATOR = "\n\nTL;DR:"
 
 
 def main() -> None:
-    """Run every method and write a table."""
+    """Run all methods and write a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def run(name: str, options: argparse.Namespace, tokenizer, data: dict, encoded: dict) -> dict:
-    """One method: both rates, the better one tested."""
+    """Train one method at both rates and test the better one."""
     best, loss, started = None, float("inf"), time.perf_counter()
     for rate in RATES.get(name, (0.0,)):
         torch.manual_seed(0)
@@ -103,7 +103,7 @@ def run(name: str, options: argparse.Namespace, tokenizer, data: dict, encoded: 
 
 
 def adapted(name: str, model):
-    """The model with what a method trains."""
+    """The model with the trainable parameters of a method."""
     if name == "lora":
         return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16))
     if name == "prompt-tuning":
@@ -119,7 +119,7 @@ def adapted(name: str, model):
 
 @torch.no_grad()
 def summaries(model, options: argparse.Namespace, tokenizer, rows) -> list[str]:
-    """Beam search over left-padded batches."""
+    """Summaries by beam search over left-padded batches."""
     model = model.to(torch.bfloat16 if options.precision == "bf16" else torch.float32).eval()
     tokenizer.padding_side, found = "left", []
     separator = tokenizer(SEPARATOR)["input_ids"]
@@ -141,12 +141,12 @@ def summaries(model, options: argparse.Namespace, tokenizer, rows) -> list[str]:
 
 
 def lead_3(article: str) -> str:
-    """The first three sentences."""
+    """The first three sentences of an article."""
     return " ".join(re.split(r"(?<=[.!?])\s+", article)[:3])
 
 
 def rouge(rows, predictions: list[str]) -> dict:
-    """Mean F1 in points."""
+    """Mean ROUGE F1 in points."""
     kinds = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
     scorer = RougeScorer(kinds, use_stemmer=True)
     scores = [scorer.score(row["highlights"], text) for row, text in zip(rows, predictions, strict=True)]

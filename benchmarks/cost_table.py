@@ -3,8 +3,7 @@
     python benchmarks/cost_table.py OUT               every cost, one column per method
     python benchmarks/cost_table.py OUT OUT ...       the cost of a step, one line per method and folder
 
-Every figure is from the first seed's `record.json`; below the table the reasons are given why something was not
-measured.
+All numbers are from the first seed's `record.json`; below the table are the reasons why something was not measured.
 """
 
 import sys
@@ -19,46 +18,46 @@ Show = Callable[[SavedRun], str]
 
 
 def seconds(name: str) -> Show:
-    """A clock; a dash where it never ran."""
+    """A measured time; a dash if it is zero."""
     return lambda run: formats.seconds(getattr(run.record.cost, name) or None, formats.DASH)
 
 
 def parameters(name: str, show: Callable[..., str] = formats.count) -> Show:
-    """A count of parameters or bytes; a dash where there is no model."""
+    """A number of parameters or bytes; a dash if there is no model."""
     return lambda run: formats.DASH if run.record.parameters is None else show(getattr(run.record.parameters, name))
 
 
 def trained(show: Callable[[Cost], str]) -> Show:
-    """A cost of training; a dash where nothing is trained."""
+    """A cost of training; a dash if nothing is trained."""
     return lambda run: show(run.record.cost) if run.trained else formats.DASH
 
 
 def size(count: float | None) -> str:
-    """Bytes."""
+    """A number of bytes as text."""
     return formats.quantity(count, "bytes")
 
 
 def flops(name: str) -> Show:
-    """Operations."""
+    """A number of operations as text."""
     return trained(lambda cost: formats.quantity(getattr(cost, name), "flops"))
 
 
 def utilisation(cost: Cost) -> str:
-    """The mean share of the device at work."""
+    """The mean share of time that the device was busy."""
     if cost.busy_seconds is None or not cost.device_seconds:
         return formats.NOT_MEASURED
     return formats.share(cost.busy_seconds / cost.device_seconds)
 
 
 def energy(cost: Cost) -> str:
-    """Joules and what measured them."""
+    """Joules and how they were measured."""
     if cost.energy_joules is None:
         return formats.NOT_MEASURED
     return f"{formats.quantity(cost.energy_joules, 'joules')} ({cost.energy_kind})"
 
 
 def rate(value: float | None) -> str:
-    """A number a second, in three digits."""
+    """A rate per second with three digits."""
     return formats.DASH if value is None else f"{float(f'{value:.3g}'):,.10g}"
 
 
@@ -94,7 +93,7 @@ LINES: tuple[tuple[str, Show], ...] = (
 
 
 def per_step(name: str, show: Callable[[float | None], str]) -> Show:
-    """A cost of training over the number of optimizer steps."""
+    """A cost of training per optimizer step."""
 
     def shown(run: SavedRun) -> str:
         if not run.trained or run.record.training is None:
@@ -118,7 +117,7 @@ OF_A_STEP: tuple[tuple[str, Show], ...] = (
 
 
 def table(runs: Sequence[SavedRun]) -> str:
-    """Every cost of each run."""
+    """A table of all costs of each run."""
     names = [run.record.label for run in runs]
     lines = ["| |" + "|".join(f" {name} " for name in names) + "|", "|---|" + "---:|" * len(names)]
     lines += [f"| {title} |" + "|".join(f" {show(run)} " for run in runs) + "|" for title, show in LINES]
@@ -126,7 +125,7 @@ def table(runs: Sequence[SavedRun]) -> str:
 
 
 def table_of_steps(several: Sequence[Sequence[SavedRun]]) -> str:
-    """What a step costs, the same method of every folder on neighbouring lines."""
+    """A table of the cost per step, with the same method of all folders on adjacent lines."""
     lines = [
         "| Method | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|",
         "|---|---|" + "---:|" * len(OF_A_STEP),
@@ -140,7 +139,7 @@ def table_of_steps(several: Sequence[Sequence[SavedRun]]) -> str:
 
 
 def missing(runs: Sequence[SavedRun]) -> list[str]:
-    """Why what is missing was not measured."""
+    """The reasons why something was not measured."""
     costs = [run.record.cost for run in runs if run.trained]
     notes = [("Energy", cost.energy_note) for cost in costs] + [("Utilisation", cost.busy_note) for cost in costs]
     return [f"\n{title}: {note}." for title, note in dict.fromkeys(notes) if note]

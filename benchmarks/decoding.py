@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Score finished runs under several decodings on their validation documents, to choose the default one.
+"""Score finished runs with several decodings on their validation documents, to choose the default.
 
     python benchmarks/decoding.py RUN [RUN ...] --to FOLDER [--documents 100] [--beams 1 4] [--penalties 1.0 2.0]
                                   [--least 0 20] [--device cpu]
 
-Every run is given every decoding: beams by length penalties (which greedy search has none of) by least lengths. Each
-line of FOLDER/decoding.jsonl is a run under a decoding: mean ROUGE (F1, precision, recall), words, the share of
-summaries at the cap of new tokens, and seconds. What is there is not made again; the table at the end has the mean over
-runs. No test document is read.
+Every run is scored with every decoding: beams by length penalties (not used in greedy search) by minimum lengths. Each
+line of FOLDER/decoding.jsonl is a run with one decoding: mean ROUGE (F1, precision, recall), words, the share of
+summaries at the limit of new tokens, and seconds. Existing lines are not computed again; the table at the end has the
+means over runs. No test document is read.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from triptych.use.summarizers import TrainedModel
 
 
 def measure(run: TrainedModel, documents: list[str], references: list[str]) -> dict[str, Any]:
-    """Mean scores of a run's summaries, and what writing them took."""
+    """Mean scores of a run's summaries, and the time to generate them."""
     metrics = scoring.metrics("english", ["rouge", "text-shape"])
     begin, scores, at_cap = time.perf_counter(), [], 0
     for place, summary in run.stream(documents):
@@ -67,13 +67,13 @@ def main() -> None:
 
 
 def validation_pairs(suite: Suite, count: int) -> list[tuple[str, str]]:
-    """The first documents of the validation split with their summaries, not prepared in any way."""
+    """The first documents of the validation split with their summaries, without any preparation."""
     examples = islice(open_data(suite).examples("validation"), count)
     return [(example.document, example.summary) for example in examples]
 
 
 def plans(recorded: DecodingPlan, options: argparse.Namespace) -> list[DecodingPlan]:
-    """Every decoding that is asked for; greedy search has one length penalty."""
+    """All requested decodings; greedy search has only one length penalty."""
     found = [
         replace(recorded, num_beams=beams, length_penalty=penalty, min_new_tokens=least)
         for beams, penalty, least in product(options.beams, options.penalties, options.least)
@@ -82,7 +82,7 @@ def plans(recorded: DecodingPlan, options: argparse.Namespace) -> list[DecodingP
 
 
 def print_line(plan: DecodingPlan, lines: list[dict[str, Any]]) -> None:
-    """A row of the table: means over the lines."""
+    """Print a row of the table: means over the lines."""
     mean = {key: fmean(line[key] for line in lines) for key in (*ROUGE_TYPES, "rouge1_precision", "rouge1_recall")}
     words, cap = (fmean(line[key] for line in lines) for key in ("prediction_words", "share_at_cap"))
     scores = "  ".join(f"{mean[key]:5.2f}" for key in mean)

@@ -4,15 +4,15 @@
     python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--sizes 2,4] [--rounds 3]
         [--precision fp32]
 
-Alternatives for training are a loop by hand over transformers and peft (in bf16 with frozen weights in bf16) and
-transformers' `Trainer` with peft and correct labels, both in fp32 and in bf16, and TRL's `SFTTrainer` on completions
-only in bf16; for summaries, transformers' `generate` in fp32 and bf16, its prompt lookup, and CTranslate2 where it is
-installed.
+Alternatives for training are a hand-written loop with transformers and peft (in bf16, frozen weights are also in bf16)
+and transformers' `Trainer` with peft and correct labels, both in fp32 and in bf16, and TRL's `SFTTrainer` on
+completions only, in bf16. For summaries they are transformers' `generate` in fp32 and bf16, its prompt lookup, and
+CTranslate2 if it is installed.
 
-Each contender is alone in memory and works at its own best batch size: every size of `--sizes` is tried first. Then in
-each of `--rounds` rounds every contender is started, warms up with one turn, takes `--turns` turns and ends. Speeds are
-medians over all turns; ratios are to the fastest alternative. Peak memory is the process's resident peak over its
-turns. The rate of a matrix product is measured after every round.
+Each contender is alone in memory and uses its best batch size: every size of `--sizes` is tried first. Then, in each of
+`--rounds` rounds, every contender starts, warms up for one turn, runs `--turns` turns and ends. Speeds are medians over
+all turns; ratios are relative to the fastest alternative. Peak memory is the peak resident memory of the process over
+its turns. The speed of a matrix product is measured after every round.
 """
 
 import argparse
@@ -42,7 +42,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "full": {"kind": "full"},
 }
 GENERATION = {"greedy": 1, "beam-4": 4}
-EPOCH = 4  # steps of a turn where a trunk cache is made
+EPOCH = 4  # steps per turn if a trunk cache is built
 TRAINING_PEERS = ("by hand fp32", "by hand bf16", "trainer fp32", "trainer bf16", "trl bf16")
 GENERATION_PEERS = ("generate fp32", "generate bf16", "prompt lookup bf16", "ctranslate2 fp32", "ctranslate2 int8")
 RATES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -50,23 +50,23 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "ctranslate2")
 
 
 def main() -> None:
-    """Run the rows asked for, and write `results/NAME.json` and the table of all results."""
+    """Run the requested rows and write `results/NAME.json` and the table of all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train and test files")
     parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
-    parser.add_argument("--sizes", default="2,4", help="documents of a training step that are tried")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds in which every contender has its turns")
-    parser.add_argument("--turns", type=int, default=3, help="timed turns of a contender in a round")
+    parser.add_argument("--sizes", default="2,4", help="numbers of documents per training step to try")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of turns for every contender")
+    parser.add_argument("--turns", type=int, default=3, help="timed turns per contender and round")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--summary-tokens", type=int, default=128)
-    parser.add_argument("--documents", type=int, default=16, help="documents a turn of generation, one batch")
+    parser.add_argument("--documents", type=int, default=16, help="documents per turn of generation, one batch")
     parser.add_argument("--new", type=int, default=64, help="tokens of every summary")
     parser.add_argument(
         "--precision",
         choices=("bf16", "fp32"),
         default="bf16",
-        help="what Triptych works in; with fp32, which is its default on a CPU, alternatives in fp32 alone take part",
+        help="Triptych's precision; with fp32, its default on a CPU, only alternatives in fp32 take part",
     )
     parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
     parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def measure(row: str, options: argparse.Namespace) -> dict:
-    """One row: the best batch size of every contender, then their turns, round by round."""
+    """Measure one row: find the best batch size of every contender, then run their turns, round by round."""
     peers = TRAINING_PEERS if row in TRAINING else GENERATION_PEERS
     if options.precision == "fp32":
         peers = tuple(name for name in peers if name.endswith("fp32"))
@@ -150,7 +150,7 @@ def measure(row: str, options: argparse.Namespace) -> dict:
 
 
 def visit(name: str, row: str, size: int, turns: int, options: argparse.Namespace) -> list[dict]:
-    """Start a contender alone and let it take its turns after one that warms up; none where memory runs out."""
+    """Start a contender alone and run its turns after a warm-up turn; empty if it runs out of memory."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     settings = {**vars(options), "batch": size, "documents": size, "turns": turns}
@@ -159,7 +159,7 @@ def visit(name: str, row: str, size: int, turns: int, options: argparse.Namespac
     there.close()
     taken = []
     try:
-        here.recv()  # it is ready
+        here.recv()  # wait until it is ready
         for number in range(turns + 1):
             here.send(number)
             taken.append(here.recv())
@@ -178,7 +178,7 @@ def speed(taken: list[dict]) -> float:
 
 
 def installed(package: str) -> bool:
-    """Whether a package is there."""
+    """Whether a package is installed."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -238,7 +238,7 @@ def table(r: dict) -> str:
 
 
 def machine() -> dict:
-    """What the figures depend on."""
+    """The machine and versions that the numbers depend on."""
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here
@@ -258,7 +258,7 @@ def machine() -> dict:
 
 
 def matrix_rate(dtype: torch.dtype, size: int = 2048, rounds: int = 7) -> float:
-    """FLOP/s of a large square matrix product: the median of a few."""
+    """FLOP/s of a large square matrix product, the median of a few."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     times = []
     for _ in range(rounds):
@@ -269,7 +269,7 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048, rounds: int = 7) -> float:
 
 
 def contender(name: str, row: str, options: dict, pipe) -> None:
-    """A contender's process: build, report this, then take a turn whenever its number is given."""
+    """The process of a contender: build it, report that it is ready, then run a turn for each number received."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -305,7 +305,7 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
 
 
 def with_targets(spec: dict, options: dict) -> dict:
-    """LoRA's matrices by the model's family: GPT-2's joint projection, or query, key and value."""
+    """Set LoRA's target modules for the model family: GPT-2's joint projection, or query, key and value."""
     if spec["kind"] != "lora":
         return spec
     from transformers import AutoConfig
@@ -315,18 +315,18 @@ def with_targets(spec: dict, options: dict) -> dict:
 
 
 def resident_peak() -> int:
-    """The most resident memory of this process since it was last reset, in bytes."""
+    """The peak resident memory of this process since the last reset, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def reset_resident_peak() -> None:
-    """Count the peak from what is resident now."""
+    """Reset the peak to the current resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def load(options: dict):
-    """The documents, tokenized by Triptych's own preparation: all contenders are given these token ids."""
+    """The documents, tokenized by Triptych's own preparation; all contenders get these token ids."""
     from triptych.config.schema import make_suite
     from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
@@ -352,7 +352,7 @@ def load(options: dict):
 
 
 def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dict]:
-    """Optimizer steps of the one loop."""
+    """Optimizer steps of Triptych's training loop."""
     from triptych.engine.flops import entering_flops, training_flops
     from triptych.engine.savings.ready import make_ready
     from triptych.engine.savings.trunk_cache import making_flops, open_cache, trunk_store, usable_from
@@ -371,10 +371,10 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     state, batch = TrainingState.begin(model.adapted, plan), options["batch"]
 
     def count(*pass_: int) -> tuple[float, float]:
-        return flops.count(*pass_[:4]), 0.0  # its shape, without whether blocks are recomputed: memory suffices
+        return flops.count(*pass_[:4]), 0.0  # only the shape, not whether blocks are recomputed: memory suffices
 
     def turn(number: int) -> dict:
-        steps = 1 if making is None else EPOCH  # what it takes to open a cache is not that of each step
+        steps = 1 if making is None else EPOCH  # spread the cost of building a cache over several steps
         split = [corpus.train[i] for i in range(number * steps * batch, (number + 1) * steps * batch)]
         before = state.progress.tokens, state.progress.train_flops
         start = time.perf_counter()
@@ -400,7 +400,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
 
 
 def constant_plan(size: int, recomputes: bool = False):
-    """One epoch at a constant rate, in steps of one pass over so many pairs."""
+    """One epoch at a constant learning rate, with one batch of `size` pairs per step."""
     from triptych.engine.training import TrainingPlan
 
     return TrainingPlan(
@@ -421,7 +421,7 @@ def constant_plan(size: int, recomputes: bool = False):
 
 
 def training_rows(options: dict, corpus) -> tuple[list[dict], list[int]]:
-    """What peers train on, with labels and masks, and the tokens of each batch."""
+    """The training data of the alternatives, with labels and masks, and the number of tokens per batch."""
     template, count = corpus.template, (options["turns"] + 1) * options["batch"]
     rows = []
     for pair in (corpus.train[i] for i in range(count)):
@@ -442,7 +442,7 @@ def training_rows(options: dict, corpus) -> tuple[list[dict], list[int]]:
 
 
 def training_by_hand(name: str, spec: dict, options: dict, corpus) -> Callable[[int], dict]:
-    """The loop that one writes, with the model's own loss; in bf16 frozen weights are in it, trained ones in fp32."""
+    """A hand-written loop with the model's own loss; in bf16, frozen weights are in bf16 and trained ones in fp32."""
     from transformers import AutoModelForCausalLM
 
     narrow = name.endswith("bf16")
@@ -478,7 +478,7 @@ def training_by_hand(name: str, spec: dict, options: dict, corpus) -> Callable[[
 
 
 def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, report) -> None:
-    """A `Trainer` whose steps wait for their turn; batches are made before the clock starts."""
+    """A `Trainer` whose steps wait for their turn; batches are prepared before the clock starts."""
     import datasets
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
@@ -488,7 +488,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
     tokenizer.pad_token = tokenizer.eos_token
 
     class Turns(TrainerCallback):
-        """One optimizer step a turn."""
+        """One optimizer step per turn."""
 
         def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == 0:
@@ -515,7 +515,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
     )
 
     class InOrder:
-        """Documents in their own order, as every contender takes them."""
+        """Documents in their original order, as for every contender."""
 
         train_dataset: Any
 
@@ -526,7 +526,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
         from trl import SFTConfig, SFTTrainer
 
         class Ordered(InOrder, SFTTrainer):
-            """TRL on completions alone."""
+            """TRL's trainer on completions only."""
 
         data = datasets.Dataset.from_list([{k: r[k] for k in ("input_ids", "completion_mask")} for r in rows])
         arguments = SFTConfig(**common, completion_only_loss=True, max_length=None, packing=False)
@@ -536,7 +536,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
     else:
 
         class Ordered(InOrder, Trainer):
-            """Trainer with labels."""
+            """`Trainer` with labels."""
 
         data = datasets.Dataset.from_list([{k: r[k] for k in ("input_ids", "labels")} for r in rows])
         trainer = Ordered(
@@ -551,7 +551,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
 
 
 def peer_model(model, spec: dict):
-    """What a user would train: peft's adapters, or parameters released by hand."""
+    """The model a user would train: with peft's adapters, or with parameters unfrozen by hand."""
     from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
     if spec["kind"] == "lora":
@@ -576,7 +576,7 @@ def peer_model(model, spec: dict):
 
 
 def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
-    """Summaries from the one loop."""
+    """Summaries from Triptych's generation loop."""
     from triptych.contracts import AdaptedModel
     from triptych.engine.generation.decoding import DecodingPlan
     from triptych.engine.generation.generate import generate
@@ -600,7 +600,7 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
 
 
 def peer_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
-    """transformers' `generate` on left-padded ids; with prompt lookup it takes one document at a time."""
+    """transformers' `generate` on left-padded ids; with prompt lookup, one document at a time."""
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32

@@ -1,11 +1,11 @@
-"""How often the decision rule before the present one found a true difference, by its own code.
+"""How often the previous decision rule detected a true difference, using its original code.
 
     git worktree add FOLDER 0f88a4f
     PYTHONPATH=FOLDER/src python benchmarks/former_rule.py [--simulations 400] [--resamples 3000] [--documents N ...]
 
-The rule: a sign-flip test of documents, Holm's correction over the pairs of methods and five measures together, and an
-uncorrected 95% interval, bootstrapped over documents and seeds, that leaves out zero. The tables are those that
-`verdict_simulation.py --only former` judges: the same simulated scores, five measures with a correlation of 0.9.
+The rule: a sign-flip test over documents, Holm's correction over method pairs and five measures together, and an
+uncorrected 95% interval, bootstrapped over documents and seeds, that excludes zero. The tables are those of
+`verdict_simulation.py --only former`: the same simulated scores, five measures with a correlation of 0.9.
 """
 
 import argparse
@@ -15,12 +15,12 @@ import numpy as np
 from triptych.analysis.statistics import resample_documents, resample_seeds
 
 from simulated_scores import COMPARED, Scores, correlated_table
-from triptych.analysis import comparison as former  # of commit 0f88a4f
+from triptych.analysis import comparison as former  # from commit 0f88a4f
 from triptych.analysis.verdict import is_significant
 
 
 def judged_different(scores: Scores, resamples: int) -> bool:
-    """The first method is called different from the second on the first measure."""
+    """Whether the first method is called different from the second on the first measure."""
     former.PERMUTATIONS = resamples
     stacked = np.concatenate([values for measures in scores.values() for values in measures.values()]).T
     means = iter(np.split(resample_documents(stacked, resamples, np.random.default_rng(0)), len(stacked.T), axis=1))
@@ -40,7 +40,7 @@ def judged_different(scores: Scores, resamples: int) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
-    parser.add_argument("--resamples", type=int, default=3_000, help="of documents and seeds, and permutations")
+    parser.add_argument("--resamples", type=int, default=3_000, help="number of resamples and permutations")
     parser.add_argument(
         "--documents", type=int, nargs="+", default=(48, 200, 3_000), help="these numbers of documents alone"
     )

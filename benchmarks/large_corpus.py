@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measure seconds and peak resident memory of preparing a large CSV file, and of using the prepared data again.
+"""Measure the time and peak resident memory of preparing a large CSV file, and of reusing the prepared data.
 
     python benchmarks/large_corpus.py [--gigabytes 1] [--train-documents 21000] [--folder DIR]
 
-Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it
-twice with the built-in tokenizer, each time in a child process: the first tokenizes, the second finds the cache.
-`--train-documents 0` takes all documents.
+The script writes a synthetic CSV of articles with about 800 made-up words and summaries of eight words, without splits,
+and prepares it twice with the built-in tokenizer, each time in a child process: the first tokenizes, the second uses
+the cache. `--train-documents 0` uses all documents.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COLUMNS = ("id", "article", "highlights")
 
 
 def write_csv(path: Path, size: int) -> int:
-    """Write articles of made-up words until the file has `size` bytes; returns how many."""
+    """Write articles of made-up words until the file has `size` bytes; return their number."""
     draw = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     words = np.array(["".join(draw.choice(letters, draw.integers(2, 10))) for _ in range(20_000)])
@@ -41,7 +41,7 @@ def write_csv(path: Path, size: int) -> int:
 
 
 def prepare(path: Path, cache: Path, train_documents: int) -> dict:
-    """Prepare the file in this process; returns what it took."""
+    """Prepare the file in this process; return time and memory."""
     from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
     from triptych.run import entries
@@ -72,13 +72,13 @@ def prepare(path: Path, cache: Path, train_documents: int) -> dict:
 
 
 def main() -> None:
-    """Write, prepare, prepare again, print."""
+    """Write the file, prepare it twice and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument(
         "--train-documents", type=int, default=21_000, help="a sample of the training split; 0: all of it"
     )
-    parser.add_argument("--folder", type=Path, help="where file and cache are put meanwhile (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="folder for the file and the cache (default: a temporary one)")
     parser.add_argument("--prepare", nargs=2, metavar=("CSV", "CACHE"), type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:

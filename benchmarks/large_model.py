@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Time and memory of LoRA on a model of about a billion parameters, next to transformers' `Trainer` with peft.
+"""Time and memory of LoRA on a model with about a billion parameters, compared with transformers' `Trainer` and peft.
 
     python benchmarks/large_model.py write FOLDER
     python benchmarks/large_model.py train FOLDER [--steps 4] [--rounds 3] [--device cpu] [--only NAMES] [--json FILE]
 
-`write` makes a Llama-shaped model with random weights in bf16: by default 22 blocks of width 2048 with 32 heads, 4 of
-keys and values, an MLP of 5632 and 32,000 tokens, which are 1.1 billion parameters. `train` takes optimizer steps of
-LoRA, rank 8 on queries, keys and values, in bf16 on one document of 896 tokens with a summary of 128 in each step. Each
-contender is a process that is alone in memory; rounds take the contenders in turn. The first step of each is a warm-up.
-Seconds are medians over the other steps of all rounds. Memory is the process's peak, weights included: on a CPU its
-resident memory, while the model was loaded and while it was trained; on CUDA what the allocator had handed out. The
-first losses are to agree: no contender has been trained then, so that they are those of the same model. By `--only` a
-model whose base is stored in 4 bits takes part as well, as `triptych in 4 bits` and `triptych in 4 bits recomputing`;
-its first loss is its own.
+`write` creates a Llama-shaped model with random weights in bf16: by default 22 blocks of width 2048 with 32 heads, 4
+key/value heads, an MLP width of 5632 and 32,000 tokens, 1.1 billion parameters in total. `train` runs optimizer steps
+of LoRA, rank 8 on queries, keys and values, in bf16, with one document of 896 tokens and a summary of 128 per step.
+Each contender is a process that is alone in memory; contenders take turns in each round. The first step of each is a
+warm-up. Seconds are medians over the other steps of all rounds. Memory is the process's peak, weights included: on a
+CPU its resident memory while loading and while training the model, on CUDA what the allocator had handed out. The first
+losses must agree, because no contender has been trained yet and all use the same model. With `--only`, a model whose
+base is stored in 4 bits can also take part, as `triptych in 4 bits` and `triptych in 4 bits recomputing`; its first
+loss differs.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from engine import constant_plan, reset_resident_peak, resident_peak
 
 TARGETS = ("q_proj", "k_proj", "v_proj")
 CONTENDERS = ("triptych", "triptych recomputing", "trainer", "trainer checkpointing")
-LEFT_OUT = ("command", "folder", "json")  # of the figures
-IN_4_BITS = ("triptych in 4 bits", "triptych in 4 bits recomputing")  # by --only: they need bitsandbytes
+LEFT_OUT = ("command", "folder", "json")  # options not stored with the results
+IN_4_BITS = ("triptych in 4 bits", "triptych in 4 bits recomputing")  # only with --only: they need bitsandbytes
 
 
 def main() -> None:
-    """Write a model, or train it by every contender and print the table."""
+    """Write a model, or train it with every contender and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="write a model with random weights")
@@ -49,7 +49,7 @@ def main() -> None:
     train.add_argument("folder", type=Path)
     train.add_argument("--document-tokens", type=int, default=896)
     train.add_argument("--summary-tokens", type=int, default=128)
-    train.add_argument("--steps", type=int, default=4, help="timed steps after the one that warms up")
+    train.add_argument("--steps", type=int, default=4, help="timed steps after the warm-up step")
     train.add_argument("--rounds", type=int, default=1)
     train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument("--only", default=",".join(CONTENDERS), help="contenders, separated by commas")
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def write_model(options: argparse.Namespace) -> None:
-    """Weights drawn tensor by tensor, never in fp32 as a whole, and the embedded tokenizer: a suite can use it."""
+    """Write random weights, tensor by tensor and never all in fp32, with the built-in tokenizer for use in a suite."""
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -110,7 +110,7 @@ def write_model(options: argparse.Namespace) -> None:
 
 
 def alone(name: str, options: argparse.Namespace) -> dict:
-    """One contender in a process of its own: its figures."""
+    """Run one contender in a separate process; return its measurements."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=contend, args=(name, options, there))
@@ -125,13 +125,13 @@ def alone(name: str, options: argparse.Namespace) -> dict:
 
 
 def contend(name: str, options: argparse.Namespace, pipe) -> None:
-    """Load, warm up, take steps, and send what it took."""
+    """Load, warm up, run the steps and send the measurements."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     steps = (our_steps if name.startswith("triptych") else trainer_steps)(name, options)
-    next(steps)  # the model is loaded
+    next(steps)  # until the model is loaded
     loading = peak(options.device)
     reset_peak(options.device)
     losses, seconds = zip(*steps, strict=True)
@@ -146,14 +146,14 @@ def contend(name: str, options: argparse.Namespace, pipe) -> None:
 
 
 def peak(device: str) -> int:
-    """The process's peak memory since it was last reset, in bytes."""
+    """The process's peak memory since the last reset, in bytes."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resident_peak()
 
 
 def reset_peak(device: str) -> None:
-    """Count the peak from what is in use now."""
+    """Reset the peak to the memory in use now."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -163,14 +163,14 @@ def reset_peak(device: str) -> None:
 def documents(options: argparse.Namespace, vocabulary: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Random tokens, the same for every contender: a document and its summary for each step."""
     draw = np.random.default_rng(0)
-    sizes = options.document_tokens, options.summary_tokens - 1  # the EOS is the last of the summary's tokens
+    sizes = options.document_tokens, options.summary_tokens - 1  # the EOS is the summary's last token
     return [
         tuple(draw.integers(2, vocabulary, size).astype(np.int32) for size in sizes) for _ in range(options.steps + 1)
     ]
 
 
 def our_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, float]]:
-    """Loss and seconds of each step of the one loop; before them a pair of zeros, once the model is loaded."""
+    """Yield a pair of zeros once the model is loaded, then loss and seconds of each step of Triptych's loop."""
     from triptych.contracts import Context
     from triptych.corpus.sequence import Pair, Template
     from triptych.engine.batching import epoch_order
@@ -193,7 +193,7 @@ def our_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, f
     given = documents(options, base.vocabulary_size)
     pairs = [Pair("", *given[0])] * len(given)
     for place, (document, summary) in zip(epoch_order(len(given), 0, 0), given, strict=True):
-        pairs[place] = Pair(str(place), document, summary)  # the epoch takes them in the order that they are given in
+        pairs[place] = Pair(str(place), document, summary)  # the epoch uses them in the given order
     plan = constant_plan(1, recomputes=name.endswith("recomputing"))
     loop = Loop(model, pairs, plan, TrainingState.begin(model.adapted, plan))
     yield 0.0, 0.0
@@ -203,7 +203,7 @@ def our_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, f
 
 
 def timed(step: Callable, device: str) -> tuple:
-    """What a step returns, and its seconds."""
+    """The result of a step and its seconds."""
     start = time.perf_counter()
     found = step()
     if device == "cuda":
@@ -212,7 +212,7 @@ def timed(step: Callable, device: str) -> tuple:
 
 
 def trainer_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, float]]:
-    """The same of a `Trainer` with peft: weights in bf16, adapters in fp32, autocast."""
+    """The same for a `Trainer` with peft: weights in bf16, adapters in fp32, autocast."""
     from peft import LoraConfig, get_peft_model
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -231,7 +231,7 @@ def trainer_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[floa
     found: list[tuple[float, float]] = []
 
     class Clock(TrainerCallback):
-        """Times each step."""
+        """Time each step."""
 
         def on_step_begin(self, args, state, control, **kwargs):
             self.start = time.perf_counter()
@@ -242,7 +242,7 @@ def trainer_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[floa
             found.append((losses.pop(), time.perf_counter() - self.start))
 
     class Ordered(Trainer):
-        """Documents in their own order, and the loss of each step kept."""
+        """A `Trainer` that keeps the order of documents and records the loss of each step."""
 
         def _get_train_sampler(self, train_dataset=None):
             return SequentialSampler(train_dataset or self.train_dataset)
@@ -277,7 +277,7 @@ def trainer_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[floa
 
 
 def table(turns: dict[str, list[dict]], options: argparse.Namespace) -> str:
-    """The figures as a Markdown table."""
+    """The results as a Markdown table."""
     tokens = options.document_tokens + options.summary_tokens
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
     lines = [

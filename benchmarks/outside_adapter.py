@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compare the summaries of a LoRA run with those of peft and transformers alone, in fp32, on its first test documents.
+"""Compare the summaries of a LoRA run with those from peft and transformers, in fp32, on its first test documents.
 
     python benchmarks/outside_adapter.py RUN [--documents 20] [--device cpu]
 
-The adapter is opened by `PeftModel.from_pretrained` and written with by `generate`, document by document, with the
-run's decoding; Triptych writes the same documents in batches. Exit status 1 if a summary differs.
+The adapter is loaded with `PeftModel.from_pretrained`, and `generate` summarizes one document at a time with the run's
+decoding; Triptych summarizes the same documents in batches. The exit status is 1 if a summary differs.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from triptych.use.summarizers import SummarizerLoader, TrainedModel
 
 
 def by_peft(run: TrainedModel, folder: Path, documents: list[str], device: str) -> list[str]:
-    """Summaries by peft and transformers: the prompt goes in as embeddings, so that none of its n-grams is banned."""
+    """Summaries from peft and transformers; the prompt is passed as embeddings, so none of its n-grams is banned."""
     tokenizer = AutoTokenizer.from_pretrained(run.suite.model)
     base = AutoModelForCausalLM.from_pretrained(run.suite.model, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, folder / "adapter").eval().to(device)
@@ -35,7 +35,7 @@ def by_peft(run: TrainedModel, folder: Path, documents: list[str], device: str) 
         embeddings = model.get_input_embeddings()(torch.tensor([prompt], device=device))
         mask = torch.ones(1, len(prompt), dtype=torch.long, device=device)
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so
+            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # intended
             new = model.generate(inputs_embeds=embeddings, attention_mask=mask, generation_config=settings)
         summaries.append(tokenizer.decode(new[0], skip_special_tokens=True).strip())
     return summaries

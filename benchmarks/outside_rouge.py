@@ -1,12 +1,12 @@
-"""Compare recorded ROUGE scores with those of other tools, from `predictions.jsonl` alone.
+"""Compare recorded ROUGE scores with those of other tools, using only `predictions.jsonl`.
 
     python benchmarks/outside_rouge.py OUT
 
-For every run of a results folder this prints the means of `record.json`, of the package rouge_score called directly,
-and, if it is installed (`pip install --no-deps lm-eval`), of lm-evaluation-harness's own scoring code for the task
-`cnn_dailymail_abisee`. For summaries that were not counted as English, rouge_score is given our tokenizer: the
-scores are then its own, the words ours. The harness only supports English, has no rougeLsum, and its scores are in 0-1.
-Exit status 1 if a difference is above 1e-6.
+For every run of a results folder, this prints the means of `record.json`, of the package rouge_score called directly,
+and, if it is installed (`pip install --no-deps lm-eval`), of lm-evaluation-harness's scoring code for the task
+`cnn_dailymail_abisee`. For summaries that were not counted as English, rouge_score uses our tokenizer: the scores are
+then its own, the words ours. The harness supports only English, has no rougeLsum, and its scores are in 0-1. The exit
+status is 1 if a difference exceeds 1e-6.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ Texts = list[str]
 
 
 def plain(predictions: Texts, references: Texts, language: str = ENGLISH) -> dict[str, float]:
-    """Means by rouge_score, with a sentence a line; for English by nothing else, with its stemmer."""
+    """Means from rouge_score, with one sentence per line; for English with its own tokenizer and stemmer."""
     own = language == ENGLISH
     settings = {"use_stemmer": True} if own else {"tokenizer": tokenizer(language)}
     scorer = RougeScorer(list(ROUGE_TYPES), **settings)
@@ -40,8 +40,7 @@ def plain(predictions: Texts, references: Texts, language: str = ENGLISH) -> dic
 
 
 def harness() -> ModuleType | None:
-    """The scoring code of the task, loaded by its file, since the whole harness needs much more; None: not
-    installed."""
+    """The task's scoring code, loaded from its file because the whole harness needs much more; None if missing."""
     package = importlib.util.find_spec("lm_eval")
     if package is None or not package.submodule_search_locations:
         return None
@@ -54,7 +53,7 @@ def harness() -> ModuleType | None:
 
 
 def of_harness(module: ModuleType) -> Callable[[Texts, Texts], dict[str, float]]:
-    """Its scores in 0-100."""
+    """The harness's scores in 0-100."""
 
     def score(predictions: Texts, references: Texts) -> dict[str, float]:
         found = module.calculate_rouge_scores(predictions, references)
@@ -64,14 +63,14 @@ def of_harness(module: ModuleType) -> Callable[[Texts, Texts], dict[str, float]]
 
 
 def main(out: Path) -> int:
-    """Compare every run; returns the exit status."""
+    """Compare every run; return the exit status."""
     module = harness()
     largest = {"rouge_score": 0.0} | ({"lm-evaluation-harness": 0.0} if module else {})
     for file in sorted(out.glob("runs/*/*/predictions.jsonl")):
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         recorded = json.loads((file.parent / "record.json").read_text())["rouge"]
         texts = [line["prediction"] for line in lines], [line["reference"] for line in lines]
-        language = recorded.get("language") or ENGLISH  # older records do not say: they are all counted as English
+        language = recorded.get("language") or ENGLISH  # older records lack it: all of them are counted as English
         found_by = {"rouge_score": plain(*texts, language)}
         if module is not None and language == ENGLISH:
             found_by["lm-evaluation-harness"] = of_harness(module)(*texts)

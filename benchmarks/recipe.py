@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check the recipe: that the schedule owes nothing to `max_epochs`, that the search finds the best rate, which options.
+"""Check that the schedule does not depend on `max_epochs` and the search finds the best rate, and compare options.
 
     python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
     python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbours] [--rates 0.001 0.003]
@@ -7,13 +7,13 @@
     all: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
          [--model tiny --data newswire --batch 8 --device cpu]
 
-`schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
-trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it, of which
-`--rates` leaves some to other processes; `options` trains each method with each of its options in `CHOICES`, at a rate
-of its own search or at that of `--rates`. The last two allow the most of `--epochs`. Each line of
+`schedule` trains each method at its default rate with several `max_epochs`; `search` runs each method's search and
+trains it at every rate that was tried or, with `--neighbours`, at the chosen rate and those next to it, some of which
+`--rates` leaves to other processes; `options` trains each method with each of its options in `CHOICES`, at the rate
+from its own search or from `--rates`. The last two use the largest of `--epochs` as the maximum. Each line of
 FOLDER/schedule.jsonl, search.jsonl or options.jsonl is one run or search: the best validation loss in nats per target
-token, and what it took. What is there is not run again, and what was broken off goes on where it was; the tables at the
-end are made from all lines. Nothing is judged on test data.
+token, and its cost. Existing lines are not run again, and interrupted runs are resumed; the tables at the end use all
+lines. Nothing is judged on test data.
 """
 
 import argparse
@@ -48,7 +48,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
 
 @contextmanager
 def work_folder(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> Iterator[Path]:
-    """Where a run or search keeps its trials and checkpoints until it has ended; one that was broken off goes on."""
+    """The folder where a run or search keeps its trials and checkpoints until it ends, so that it can be resumed."""
     settings = {"options": options.options.get(row, {}), "trials": options.trials, **changes}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     folder = options.out / "unfinished" / f"{row}-{seed}-{digest}"
@@ -57,7 +57,7 @@ def work_folder(options: argparse.Namespace, row: str, seed: int, **changes: Any
 
 
 def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> Workbench:
-    """A run of one method, ready to train."""
+    """A workbench for one method's run, ready to train."""
     settings = {
         "model": options.model,
         "data": options.data,
@@ -92,7 +92,7 @@ def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, 
 
 
 def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dict[str, Any]:
-    """Train one method in full, after a search if there are trials."""
+    """Train one method in full, after a search if there are trials to run."""
     with work_folder(options, row, seed, **changes) as folder:
         bench = bench_of(options, row, seed, folder, **changes)
         model = bench.fresh_model(bench.entry.plugin, seed)
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dic
 
 
 def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
-    """Make the search of one method."""
+    """Run the search of one method."""
     changes = {"max_epochs": max(options.epochs)}
     with work_folder(options, row, seed, **changes) as folder:
         bench = bench_of(options, row, seed, folder, **changes)
@@ -127,19 +127,19 @@ def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
-    """What was measured before."""
+    """The lines measured before."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def add(file: Path, line: dict[str, Any]) -> None:
-    """Keep what was measured."""
+    """Append a measured line to a file."""
     with file.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
     print(json.dumps({key: value for key, value in line.items() if key not in ("losses", "trials")}), flush=True)
 
 
 def run_schedule(options: argparse.Namespace) -> None:
-    """Every method, seed, schedule and `max_epochs`."""
+    """Run every method, seed, schedule and `max_epochs`."""
     file = options.out / "schedule.jsonl"
     for seed in options.seeds:
         for schedule in options.schedules:
@@ -154,7 +154,7 @@ def run_schedule(options: argparse.Namespace) -> None:
 
 
 def show_schedule(lines: Iterable[dict[str, Any]]) -> None:
-    """Means over seeds, and the loss with most epochs less the best with fewer."""
+    """Print means over seeds, and the loss with the most epochs minus the best loss with fewer."""
     found: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         found[line["schedule"], line["row"]][line["max_epochs"]].append(line["best_loss"])
@@ -167,7 +167,7 @@ def show_schedule(lines: Iterable[dict[str, Any]]) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    """Every method and seed: its search, then full runs at the rates tried, or those next to the chosen one."""
+    """For every method and seed, run its search, then full runs at the rates tried or those next to the chosen one."""
     file = options.out / "search.jsonl"
     for seed in options.seeds:
         for row in options.rows:
@@ -186,7 +186,7 @@ def run_search(options: argparse.Namespace) -> None:
 
 
 def show_search(lines: list[dict[str, Any]]) -> None:
-    """For each search: the full run at the chosen rate less the best, and the documents that the search took."""
+    """For each search, print the loss at the chosen rate minus the best, and the documents that the search used."""
     for made in (line for line in lines if "chosen" in line):
         runs = {
             line["rate"]: line
@@ -205,7 +205,7 @@ def show_search(lines: list[dict[str, Any]]) -> None:
 
 
 def run_options(options: argparse.Namespace) -> None:
-    """Every method and seed with each of its options."""
+    """Run every method and seed with each of its options."""
     file = options.out / "options.jsonl"
     for seed in options.seeds:
         for row in options.rows:

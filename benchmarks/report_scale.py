@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Seconds, peak memory and page sizes of `triptych report` on a large results folder of made-up records.
+"""Time, peak memory and page sizes of `triptych report` on a large results folder with synthetic records.
 
     python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER] [--browser]
 
-writes the records of so many trained methods under so many seeds, each with a summary of so many words for every
-document (made by `tests/support/made_up.py`), runs `triptych report` on them in a child process, and prints JSON.
-Without --out the folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used
-as it is. With --browser, Chromium (by Playwright) opens the page and scrolls it from end to end, screen by screen.
+The script writes records for the given numbers of trained methods and seeds, each with a summary of the given number of
+words for every document (made by `tests/support/made_up.py`), runs `triptych report` on them in a child process, and
+prints JSON. Without --out the folder is temporary; an existing folder from an earlier call with the same sizes is used
+as it is. With --browser, Chromium (through Playwright) opens the page and scrolls through it screen by screen.
 """
 
 import argparse
@@ -29,7 +29,7 @@ KINDS = ("prompt-tuning", "lora", "last-layers", "full")
 
 
 def write_folder(out: Path, rows: int, seeds: int, documents: int, words: int) -> None:
-    """A results folder of `rows` trained methods, one run at a time, so that they are never in memory together."""
+    """Write a results folder of `rows` trained methods, one run at a time to save memory."""
     kinds = {f"{KINDS[row % 4]}-{row // 4}" if row >= 4 else KINDS[row]: KINDS[row % 4] for row in range(rows)}
     suite: Suite = make_suite(
         preset_settings("demo")
@@ -53,7 +53,7 @@ def write_folder(out: Path, rows: int, seeds: int, documents: int, words: int) -
 
 
 def measure(out: Path) -> dict[str, float]:
-    """Wall clock, processor time and peak resident memory of `triptych report OUT`, and bytes of what it wrote."""
+    """Wall-clock time, CPU time and peak resident memory of `triptych report OUT`, and the bytes that it wrote."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "triptych", "report", str(out)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -68,7 +68,7 @@ def measure(out: Path) -> dict[str, float]:
 
 
 def browse(page: Path, width: int) -> dict[str, float]:
-    """Seconds until a page has loaded and for each screen of scrolling, and how far it is wider than the window."""
+    """Seconds to load a page and to scroll each screen, and by how much it is wider than the window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -92,7 +92,7 @@ def browse(page: Path, width: int) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    """Write the folder where it is not there, measure, print."""
+    """Write the folder if it is missing, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=8, help="trained methods")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of each")

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure what scaling out costs on this machine: two ranks, a checkpoint, and the overhead of an executor per run.
+"""Measure the cost of scaling out on this machine: two ranks, a checkpoint, and the executors' overhead per run.
 
     python benchmarks/scaling.py ranks --model FOLDER        # one process with two threads against two ranks with one
     python benchmarks/scaling.py checkpoints --model FOLDER  # seconds and bytes of a checkpoint, LoRA and full
     python benchmarks/scaling.py executors                   # the same short runs by the local executor and by Ray
 
 FOLDER is a model in transformers' format; its weights may be random. Each command prints JSON. Two ranks on two cores
-cannot do more work per second than one process with two threads: this measures what sharing a run costs, not what
-further machines gain.
+cannot do more work per second than one process with two threads: this measures the cost of sharing a run, not the gain
+from more machines.
 """
 
 import argparse
@@ -52,7 +52,7 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def call(arguments: list[str], threads: int, cache: Path, launch: list[str] | None = None) -> float:
-    """Run a command of Triptych to its end; returns seconds of wall clock."""
+    """Run a Triptych command to its end; return the wall-clock seconds."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRIPTYCH_CACHE": str(cache)}
     began = time.perf_counter()
     command = [sys.executable, *(launch or []), "-m", "triptych", *arguments]
@@ -61,12 +61,12 @@ def call(arguments: list[str], threads: int, cache: Path, launch: list[str] | No
 
 
 def record(out: Path, label: str, seed: int = 0) -> dict:
-    """A run's record."""
+    """The record of a run."""
     return json.loads((out / "runs" / label / str(seed) / "record.json").read_text())
 
 
 def ranks(model: str, folder: Path, rounds: int) -> dict:
-    """Optimizer steps of one process and of two ranks, alternating; the first step of a run is not counted."""
+    """Time optimizer steps of one process and of two ranks, alternating; the first step of a run is not counted."""
     found: dict[str, dict] = {}
     for label in ("lora", "full"):
         seconds: dict[str, list[float]] = {"one process": [], "two ranks": []}
@@ -93,8 +93,7 @@ def ranks(model: str, folder: Path, rounds: int) -> dict:
 
 
 def checkpoints(model: str, folder: Path, rounds: int) -> dict:
-    """A checkpoint after a step and a validation, so that optimizer and best weights are in it: written, and read
-    back."""
+    """Write and read a checkpoint after a step and a validation, so that it has optimizer state and best weights."""
     from transformers import AutoTokenizer
 
     from triptych.contracts import Context
@@ -136,7 +135,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
 
 
 def executors(folder: Path) -> dict:
-    """Short runs: the time of a suite, and that of its runs by their own clocks. The cache is filled before."""
+    """The time of a suite of short runs, and the times its runs recorded. The cache is filled beforehand."""
     found: dict[str, dict] = {}
     compare = ["compare", "--preset", "demo", "--methods", "prompt-tuning,last-layers", "--device", "cpu"]
     for name, options in (("first", []), ("local", []), ("ray", ["--executor", "ray"])):
@@ -151,7 +150,7 @@ def executors(folder: Path) -> dict:
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["ranks", "checkpoints", "executors"])
     parser.add_argument("--model", help="a folder in transformers' format; for ranks and checkpoints")

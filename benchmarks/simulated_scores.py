@@ -1,7 +1,7 @@
-"""Simulated scores of documents, for `verdict_simulation.py` and `former_rule.py`; nothing of the package is used.
+"""Simulated document scores for `verdict_simulation.py` and `former_rule.py`; nothing from the package is used.
 
-Score of a document under a seed = common to all methods (SD 9) + of the method (SD 3) + of the seed (SD as said) + of
-seed and document together (SD 6, or none).
+Score of a document with a seed = common to all methods (SD 9) + method (SD 3) + seed (given SD) + seed and document
+together (SD 6, or none).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 DOCUMENT_SD, ROW_SD, NOISE_SD = 9.0, 3.0, 6.0
 MEAN = 40.0
 MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")
-CORRELATION = 0.9  # between two measures of a document
+CORRELATION = 0.9  # between two measures of the same document
 COMPARED = [
     (documents, seeds, noise)
     for documents in (48, 200, 3_000)
@@ -29,9 +29,9 @@ def table(
     noise_sd: float,
     shifts: Sequence[float],
 ) -> Scores:
-    """Scores of as many methods as there are shifts; the mean of a method is `MEAN` plus its shift.
+    """Scores of one method per shift; the mean of a method is `MEAN` plus its shift.
 
-    Seeds and their SD are those of each method, or of all; a method of 0 seeds is not trained.
+    Seeds and their SD are given per method or for all; a method with 0 seeds is not trained.
     """
     common = generator.normal(MEAN, DOCUMENT_SD, documents)
     scores = {}
@@ -44,13 +44,12 @@ def table(
 
 
 def error_of(documents: int, seeds: int, noise_sd: float) -> float:
-    """Standard error of the difference of two methods whose seeds agree."""
+    """The standard error of the difference between two methods whose seeds agree."""
     return float(np.sqrt(2 * (ROW_SD**2 + noise_sd**2 / seeds) / documents))
 
 
 def correlated_table(documents: int, seeds: int, noise_sd: float, rows: int, simulations: int) -> Iterator[Scores]:
-    """So many tables of five correlated measures; the first method is above the others by 2.8 standard errors, seeds
-    agree."""
+    """Tables of five correlated measures; the first method is 2.8 standard errors above the others, and seeds agree."""
     generator = np.random.default_rng([77, documents, seeds, int(noise_sd), rows])
     size = 2.8 * error_of(documents, seeds, noise_sd)
 

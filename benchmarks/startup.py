@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Time what comes before the first run: short commands, the dry run, and how near its estimate is.
+"""Time what comes before the first run: short commands and the dry run, and check the accuracy of its estimate.
 
     python benchmarks/startup.py --model FOLDER --data FOLDER [--to FILE] [--rounds 5]
 
-Short commands are measured by the processor's seconds, of the process and its children, medians over the rounds. The
-dry run of six methods at the model's size (the suite of `whole_job.py`) is timed to its first line and to its end,
-through a pipe. The estimate is that of the demo, made in the same minutes as the demo itself, with
-nothing in the cache.
+Short commands are measured in CPU seconds of the process and its children, as medians over the rounds. The dry run of
+six methods at the model's size (the suite of `whole_job.py`) is timed to its first line and to its end, through a pipe.
+The estimate is that of the demo, made within minutes of the demo itself, with an empty cache.
 """
 
 import argparse
@@ -34,7 +33,7 @@ SHORT = {
 
 
 def main() -> None:
-    """All parts, one after the other."""
+    """Run all parts, one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train.csv, validation.csv and test.csv")
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def processor_seconds(arguments: list[str]) -> float:
-    """Of one command, in user and system mode."""
+    """The CPU seconds of one command, in user and system mode."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([*TRIPTYCH, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -74,7 +73,7 @@ def processor_seconds(arguments: list[str]) -> float:
 
 
 def dry_run_by_lines(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """Seconds to its first line, to its end, and the longest that it was silent."""
+    """Seconds to the dry run's first line and to its end, and its longest silence."""
     begin = time.perf_counter()
     times = [begin]
     process = subprocess.Popen(
@@ -92,7 +91,7 @@ def dry_run_by_lines(arguments: list[str], environment: dict[str, str]) -> dict[
 
 
 def table(result: dict) -> str:
-    """In words."""
+    """The results in words."""
     m, planned, demo = result["machine"], result["dry_run"], result["demo"]
     lines = [f"{m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}.", ""]
     lines += [f"- {name}: {seconds:.2f} s of the processor" for name, seconds in result["processor_seconds"].items()]

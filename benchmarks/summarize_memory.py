@@ -4,9 +4,10 @@
     python scripts/fetch_data.py DATA
     python benchmarks/summarize_memory.py FOLDER DATA/test.csv
 
-Memory is compared with that of the base alone, speed with the engine's own generation. The runs contain the initial
-parameters of their methods, moved at random: their summaries mean nothing, but their shapes and costs are real. Peaks
-are those of fresh processes: one loads the base and reads every weight, one loads the three runs and summarizes.
+Memory is compared with that of the base model alone, speed with the engine's own generation. The runs contain the
+initial parameters of their methods, randomly perturbed: the summaries are meaningless, but shapes and costs are real.
+Peaks are measured in fresh processes: one loads the base and reads every weight, one loads the three runs and
+summarizes.
 """
 
 import argparse
@@ -40,7 +41,7 @@ LABELS = ("prompt-tuning", "lora", "last-layers")
 
 
 def main() -> None:
-    """Make the runs, measure in fresh processes, print."""
+    """Make the runs, measure in fresh processes and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder with a full-size GPT-2")
     parser.add_argument("articles", help="a table with articles")
@@ -50,9 +51,9 @@ def main() -> None:
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument(
-        "--compared", type=int, default=24, help="articles of the comparison with the engine (default: 24)"
+        "--compared", type=int, default=24, help="articles for the comparison with the engine (default: 24)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of it, by turns; 0: memory alone (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of it, alternating; 0: memory only (default: 3)")
     parser.add_argument("--stage", choices=("base", "all", "speed"), help=argparse.SUPPRESS)
     parser.add_argument("--runs", nargs="*", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -83,18 +84,18 @@ def main() -> None:
 
 
 def mib(count: float) -> str:
-    """Bytes as text."""
+    """A number of bytes in MiB, as text."""
     return f"{count / 2**20:.0f} MiB"
 
 
 def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
-    """The figures of one stage, measured in a child process."""
+    """The measurements of one stage, from a child process."""
     command = [sys.executable, *sys.argv, "--stage", stage, "--runs", *runs]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """One stage: the base alone; all runs by `summarize`; or `summarize` and the engine on the same ones, by turns."""
+    """Measure one stage: the base alone, all runs with `summarize`, or `summarize` and the engine in alternation."""
     if options.stage == "base":
         model = BaseModel(options.model).load()
         assert all(bool(weight.sum().isfinite()) for weight in model.parameters())
@@ -129,19 +130,19 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def taken(work: Callable[[], None]) -> tuple[float, float]:
-    """Seconds by the clock and of the processor, which do not count when something else has it."""
+    """Wall-clock seconds, and CPU seconds, which do not count the time of other processes."""
     clock, processor = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - clock, time.process_time() - processor
 
 
 def peak() -> int:
-    """Bytes that were resident at most, of this process, on Linux."""
+    """The peak resident memory of this process in bytes, on Linux."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
-    """Three runs as a suite leaves them, without training."""
+    """Make three runs as a suite leaves them, without training."""
     suite = make_suite(
         {
             "model": options.model,

@@ -1,11 +1,11 @@
-"""Measure what a run loses where its export is given documents as token ids, as servers do, by each of its settings.
+"""Measure what a run loses if its export gets documents as token ids, as in servers, for each decoding setting.
 
     python benchmarks/token_ids.py RUN
 
-RUN is a finished run whose method can be merged, with its predictions, such as `OUT/runs/lora/0` of the demo. Its own
-summaries, written from embeddings, are compared with those of `generate` from token ids: by the run's own settings,
-where a ban on repeated phrases also bans those of the document, greedily without the ban, and by sampling. The scores,
-differences and intervals are those of `triptych score`.
+RUN is a finished run of a method that can be merged, with its predictions, such as `OUT/runs/lora/0` of the demo. Its
+own summaries, generated from embeddings, are compared with those of `generate` from token ids: with the run's own
+settings, where a ban on repeated phrases also bans those of the document, greedily without the ban, and with sampling.
+The scores, differences and intervals are those of `triptych score`.
 """
 
 import sys
@@ -24,7 +24,7 @@ NAMES = {"run-settings": RUN_SETTINGS, "greedy": GREEDY_SETTINGS, "sampling": SA
 
 
 def main() -> int:
-    """Export the run that the command line names, write its summaries again, and print the comparison."""
+    """Export the run given on the command line, generate its summaries again, and print the comparison."""
     run = Path(sys.argv[1])
     suite = read_suite(run.parents[2] / "suite.json")
     stored = read_predictions(run / "predictions.jsonl")

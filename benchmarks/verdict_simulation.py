@@ -1,14 +1,14 @@
-"""How often verdicts are wrong, how often intervals cover, and how often differences are found, by simulation.
+"""Simulate how often verdicts are wrong, intervals cover the truth, and differences are found.
 
     python benchmarks/verdict_simulation.py [--simulations 400] [--only PART] [--documents N ...] [--seed 0] [--quick]
 
-prints the tables of `docs/statistics.md`; parts are errors, uneven, untrained, power, former, zeros and
-equivalence. `--quick` takes 50 simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule
-before this one finds in the tables of `former`. Every figure comes from the functions that `triptych compare` calls:
-scores of documents go into `analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
+The script prints the tables of `docs/statistics.md`; the parts are errors, uneven, untrained, power, former, zeros and
+equivalence. `--quick` runs 50 simulations of two sizes as a check. `former_rule.py` prints what the previous rule finds
+in the tables of `former`. All numbers come from the functions that `triptych compare` calls: document scores go into
+`analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
 
-Score of a document under a seed = common to all methods (SD 9) + of the method (SD 3) + of the seed (SD as said) + of
-seed and document together (SD 6, or none).
+Score of a document with a seed = common to all methods (SD 9) + method (SD 3) + seed (given SD) + seed and document
+together (SD 6, or none).
 """
 
 import argparse
@@ -42,21 +42,21 @@ def rates(
     rows: int = 4,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Equal methods: shares of tables and of first pairs called different, coverage of methods and of differences.
+    """For equal methods, the shares of tables and first pairs called different, and the coverage of intervals.
 
     Args:
         documents: N.
-        seeds: S of every method, or of each; 0: it is not trained.
-        seed_sd: of the means of seeds; one for each method, or one for all.
-        noise_sd: of seed and document together.
-        simulations: how many tables.
-        rows: in a table.
-        seed: of the simulation.
+        seeds: S, for all methods or for each; 0: not trained.
+        seed_sd: SD of the seed means; one for each method, or one for all.
+        noise_sd: SD of seed and document together.
+        simulations: number of tables.
+        rows: number of methods in a table.
+        seed: seed of the simulation.
 
     Returns:
-        `table`: a table of all methods holds a false "different"; `pair`: two methods alone do; `method` and
-        `difference`: the interval of a method, and of a pair alone, holds the truth; `together`: all intervals of
-        differences of the table do.
+        The rates of these events. `table`: a table of all methods has a false "different"; `pair`: the same for two
+        methods alone; `method` and `difference`: the interval of a method, and of a pair alone, covers the truth;
+        `together`: all intervals of differences in the table cover it.
     """
     spreads = [int(100 * sd) for sd in np.ravel(seed_sd)]
     generator = np.random.default_rng([*[seed] * (seed > 0), documents, *np.ravel(seeds), *spreads, int(noise_sd)])
@@ -100,9 +100,9 @@ def false_equivalence(documents: int, seeds: int, seed_sd: float, margin: float,
 
 
 def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = "exponential") -> tuple[float, float]:
-    """Coverage of a method's interval where a share `zeros` of the documents score zero and the others 10 on average.
+    """Coverage of a method's interval if a share `zeros` of the documents scores zero and the others 10 on average.
 
-    The second number is that of the difference from a method that scores zero everywhere.
+    The second number is the coverage of the difference from a method that scores zero everywhere.
     """
     generator = np.random.default_rng([3, documents, int(1000 * zeros), *shape.encode()])
     truth, row, pair = 10 * (1 - zeros), 0, 0
@@ -118,7 +118,7 @@ def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = 
 
 
 def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """False verdicts and coverage by documents, seeds, seed SD and noise."""
+    """Print false verdicts and coverage by documents, seeds, seed SD and noise."""
     print(f"\nFour equal methods, {simulations} simulations a line")
     print("| documents | seeds | seed SD | noise | false table | false pair | method | difference | all differences |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -128,7 +128,7 @@ def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
             for noise in (NOISE_SD, 0.0):
                 for seed_sd in (0.0,) if seeds == 1 else SEED_SDS:
                     if not seed_sd and not noise and seeds > 1:
-                        continue  # seeds that are bit-equal
+                        continue  # seeds would be bit-identical
                     got = rates(documents, seeds, seed_sd, noise, simulations, seed=seed)
                     cells.setdefault((documents, seeds), []).append(got)
                     print(
@@ -140,7 +140,7 @@ def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 
 def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]], sizes: Sequence[int]) -> None:
-    """The least and the greatest rate over seed SDs and noise, by documents and seeds."""
+    """Print the lowest and highest rate over seed SDs and noise, by documents and seeds."""
     for name in ("table", "pair", "method", "difference"):
         print(f"\n{name}, least to greatest over seed SDs and noise")
         print("| documents | 1 seed | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|---|")
@@ -153,7 +153,7 @@ def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]], sizes: Se
 
 
 def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """Four equal methods, the training of two of which varies ten times as much as that of the others."""
+    """Print rates for four equal methods, two of which vary ten times as much over seeds as the others."""
     print(f"\nSeed SDs 1.0, 1.0, 0.1 and 0.1, {simulations} simulations each: false tables, false pairs")
     print("| documents | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|")
     for documents in sizes:
@@ -165,7 +165,7 @@ def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 
 def print_untrained(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """Equal methods of which some are not trained, or have fewer seeds than others: tables with a false verdict."""
+    """Print rates of false verdicts for equal methods, some of which are untrained or have fewer seeds."""
     print(f"\n{simulations} simulations for each seed SD (0.2, 0.5, 1.0), with and without noise: false tables")
     print("| methods | " + " | ".join(f"{documents:,} documents" for documents in sizes) + " |")
     print("|---" * (len(sizes) + 1) + "|")
@@ -182,7 +182,7 @@ def print_untrained(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 
 def print_power(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """How often a difference of 2.8 standard errors is found where seeds agree."""
+    """Print how often a difference of 2.8 standard errors is found if seeds agree."""
     print(f"\nA difference of 2.8 standard errors, seeds that agree, {simulations} simulations each: found")
     print("| documents | seeds | two methods | one of four methods |")
     print("|---|---|---|---|")
@@ -194,7 +194,7 @@ def print_power(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 
 def found_among(documents: int, seeds: int, noise_sd: float, rows: int, simulations: int) -> float:
-    """How often a difference of 2.8 standard errors is found in the tables that `former_rule.py` judges too."""
+    """How often a difference of 2.8 standard errors is found in the tables that `former_rule.py` also judges."""
     count = 0
     for scores in correlated_table(documents, seeds, noise_sd, rows, simulations):
         primary = samples({label: {"rouge1": measures["rouge1"]} for label, measures in scores.items()})
@@ -204,7 +204,7 @@ def found_among(documents: int, seeds: int, noise_sd: float, rows: int, simulati
 
 
 def print_former(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """The same tables, of five measures, that `former_rule.py` judges by the rule before this one."""
+    """Print results on the tables of five measures that `former_rule.py` judges with the previous rule."""
     print(
         f"\nTables of five measures, a difference of 2.8 standard errors, {simulations} simulations each: found on "
         "the first"
@@ -218,7 +218,7 @@ def print_former(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 
 def print_zeros(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """Coverage where most documents score zero."""
+    """Print the coverage if most documents score zero."""
     print(f"\nCoverage with many zeros, {simulations} simulations each: a method, and its difference from one of zeros")
     print("| documents | 96% zeros | 90% | 80% | 40% | none |")
     print("|---|---|---|---|---|---|")
@@ -228,7 +228,7 @@ def print_zeros(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 
 def print_equivalence(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """False equivalence at the margin."""
+    """Print the rate of false equivalence at the margin."""
     print(f"\nTwo methods that differ by exactly the margin, {simulations} simulations each: called equivalent")
     print("| documents | seeds | seed SD 0.0 | 0.2 | 0.5 |")
     print("|---|---|---|---|---|")
@@ -251,12 +251,12 @@ PARTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the parts that were asked for."""
+    """Print the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
     parser.add_argument("--only", choices=PARTS, help="this part alone")
     parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS, help="these numbers of documents alone")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated tables of equal methods")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulated tables of equal methods")
     parser.add_argument("--quick", action="store_true", help="50 simulations of 48 and 200 documents")
     chosen = parser.parse_args(arguments)
     simulations, documents = (50, (48, 200)) if chosen.quick else (chosen.simulations, chosen.documents)

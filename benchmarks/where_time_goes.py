@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Say where the time of a training step, and of summaries, goes.
+"""Show where the time of training steps and of generation goes.
 
     python benchmarks/where_time_goes.py --model FOLDER --data FOLDER [--only full,greedy] [--batch 3] [--to FILE]
 
-For each row of `engine.py` that trains: the shares of torch's operations in the steps of one turn after one that warms
-up, by torch's profiler; operations in groups, and by their names those that take a share of `NAMED` or more. For
-summaries: the seconds until the first token of every document, which is mostly reading, and those of all tokens, by
-medians of three turns; and the least that a further step of greedy search could take, since weights, keys and values
-are read from memory once.
+For each training row of `engine.py`: the shares of torch's operations in the steps of one turn after a warm-up turn,
+from torch's profiler, in groups, and by name for operations with a share of `NAMED` or more. For summaries: the seconds
+to the first token of every document, which is mostly reading the documents, and to the last token, as medians of three
+turns; and the minimum time of another step of greedy search, in which weights, keys and values are read from memory
+once.
 """
 
 import argparse
@@ -36,13 +36,13 @@ NAMED = 0.01
 
 
 def main() -> None:
-    """Every row asked for."""
+    """Run every requested row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train and test files")
     parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
     parser.add_argument("--batch", type=int, default=3, help="documents of a training step")
-    parser.add_argument("--documents", type=int, default=16, help="documents of a turn of generation, one batch")
+    parser.add_argument("--documents", type=int, default=16, help="documents per turn of generation, one batch")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--summary-tokens", type=int, default=128)
     parser.add_argument("--new", type=int, default=64, help="tokens of every summary")
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def steps(turn) -> dict[str, float]:
-    """The shares of the groups in the time of all operations of a turn."""
+    """The share of each group in the time of all operations of a turn."""
     turn(0)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         turn(1)
@@ -79,7 +79,7 @@ def steps(turn) -> dict[str, float]:
 
 
 def summaries(beams: int, settings: dict, corpus, base) -> dict[str, float]:
-    """Seconds to the first token of every document, and to the last one."""
+    """Seconds to the first token of every document, and to the last."""
     found = {}
     for name, new in (("seconds to the first tokens", 1), ("seconds to the last tokens", settings["new"])):
         turn = our_generation("ours", beams, {**settings, "new": new}, corpus, base.tokenizer)
@@ -93,7 +93,7 @@ def summaries(beams: int, settings: dict, corpus, base) -> dict[str, float]:
 
 
 def step_bytes(settings: dict, corpus, config) -> float:
-    """Bytes in bf16 that a step must read: every weight once, and the keys and values of the documents."""
+    """The bytes in bf16 that a step must read: every weight once, and the documents' keys and values."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -107,7 +107,7 @@ def step_bytes(settings: dict, corpus, config) -> float:
 
 
 def memory_rate(size: int = 2**30, rounds: int = 7) -> float:
-    """Bytes/s at which a large tensor is read: the best of a few sums."""
+    """The speed in bytes/s of reading a large tensor: the best of a few sums."""
     numbers = torch.ones(size // 4)
     times = []
     for _ in range(rounds):

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Time the whole comparison as a user makes it: by one command of Triptych, and by the script `by_hand.py`.
+"""Time a whole comparison as a user runs it: with one Triptych command, and with the script `by_hand.py`.
 
     python benchmarks/whole_job.py --model FOLDER --data FOLDER [--to FILE] [--pairs 200] [--documents 50] \
         [--precision fp32]
 
 Six methods (untuned, lead-3, prompt tuning, LoRA, last layers, full) at the model's size: one epoch on the same number
-of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beams. The script is what one writes with
-transformers' Trainer, peft, generate and rouge_score: it has no intervals, tests, costs, report or resumption. Times
-are of the whole process from start to end. Peak memory is the largest sum over the process and its children, where a
-page that several of them share counts once (proportional set size), looked at once a second; Linux only. Lines are
-those that are neither empty nor comments. The dry run of the same suite comes first: its estimate is held against what
-the suite took. Where Triptych's time went is the sum of its runs' clocks.
+of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beams. The script is what a user would write
+with transformers' Trainer, peft, generate and rouge_score: it has no intervals, tests, costs, report or resumption.
+Times are those of the whole process from start to end. Peak memory is the largest sum over the process and its
+children, with shared pages counted once (proportional set size), sampled once per second; Linux only. Lines of code
+exclude empty lines and comments. The dry run of the same suite comes first; its estimate is compared with the time the
+suite took. The breakdown of Triptych's time is the sum over its runs' clocks.
 """
 
 import argparse
@@ -59,7 +59,7 @@ learning_rates = [0.00003, 0.0001]
 
 
 def main() -> None:
-    """Both jobs, one after the other."""
+    """Run both jobs, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train.csv, validation.csv and test.csv")
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def dry_run(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """The seconds that the dry run of a comparison takes, and those that it estimates for all runs."""
+    """The seconds that a comparison's dry run takes, and the seconds it estimates for all runs."""
     command = [sys.executable, "-m", "triptych", "compare", *arguments, "--dry-run", "--events", "--quiet"]
     started = time.perf_counter()
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -115,7 +115,7 @@ def dry_run(arguments: list[str], environment: dict[str, str]) -> dict[str, floa
 
 
 def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """Run a command; its seconds, and the most memory that it and its children had.
+    """Run a command; return its seconds and the peak memory of it and its children.
 
     Raises:
         SystemExit: the command failed.
@@ -131,7 +131,7 @@ def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 
 def clocks_of(out: Path) -> dict[str, float]:
-    """Seconds of all runs together, by what they were spent on; the longest first."""
+    """The seconds of all runs together by phase, longest first."""
     total: Counter[str] = Counter()
     for record in out.glob("runs/*/*/record.json"):
         total.update({name: json.loads(record.read_text())["cost"][f"{name}_seconds"] for name in CLOCKS})
@@ -139,7 +139,7 @@ def clocks_of(out: Path) -> dict[str, float]:
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
-    """Its children and theirs; none if it has just ended."""
+    """All descendants of a process; empty if it has just ended."""
     try:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
@@ -147,7 +147,7 @@ def children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def share_of_memory(process: psutil.Process) -> int:
-    """Its memory, of shared pages its share; 0 if it has just ended."""
+    """The memory of a process, with its share of shared pages; 0 if it has just ended."""
     try:
         return process.memory_full_info().pss
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -155,13 +155,13 @@ def share_of_memory(process: psutil.Process) -> int:
 
 
 def lines_of(file: Path) -> int:
-    """Lines that are neither empty nor comments."""
+    """The number of lines that are neither empty nor comments."""
     lines = (line.strip() for line in file.read_text().splitlines())
     return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
 def table(result: dict) -> str:
-    """A Markdown table."""
+    """The results as a Markdown table."""
     m = result["machine"]
     lines = [
         f"{result['model']}, {result['pairs']} pairs, one epoch, two rates a method, {result['documents']} test "
