@@ -2,7 +2,7 @@
 
     python scripts/check_site.py build/site
 
-Prints what is wrong and ends with status 1 if anything is. Links to other sites are not followed.
+The script prints what is wrong and exits with status 1 if anything is. Links to other sites are not followed.
 """
 
 import sys
@@ -15,11 +15,11 @@ NOT_LOADED = {"canonical", "prev", "next", "alternate"}
 
 
 class Page(HTMLParser):
-    """What a page links to, loads, and can be linked to at.
+    """The links, loaded resources and anchors of a page.
 
     Attributes:
-        links: targets of links and of what is loaded, as written.
-        loads: those of them that a browser fetches by itself.
+        links: targets of links and loaded resources, as written.
+        loads: the targets that a browser fetches by itself.
         anchors: the ids of its elements.
     """
 
@@ -31,7 +31,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what an element links to, and its id."""
+        """Record what an element links to, and its id."""
         given = {name: value or "" for name, value in attrs}
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         for name in ("href", "src"):
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 
 def faults(site: Path) -> list[str]:
-    """What is wrong with the links of a site, a sentence each.
+    """What is wrong with the links of a site, one sentence per problem.
 
     Args:
         site: the folder with its files.
@@ -68,7 +68,7 @@ def faults(site: Path) -> list[str]:
 
 
 def main() -> int:
-    """Check the site that the command line names."""
+    """Check the site given on the command line."""
     site = Path(sys.argv[1])
     wrong = faults(site)
     print("\n".join(wrong) or f"{len(list(site.rglob('*.html')))} pages: every link leads somewhere.")

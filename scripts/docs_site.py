@@ -1,7 +1,7 @@
-"""The documentation site: pages made from sources, and links out of `docs/`. MkDocs calls the functions `on_*`.
+"""Hooks for the documentation site: generated pages, and links out of `docs/`. MkDocs calls the functions `on_*`.
 
 `make docs` builds the site. Its pages are those of `docs/`, the documents at the top of the repository (`OUTSIDE`), and
-pages that this module makes from what is registered: commands, the Python API, and a page for each method.
+pages generated here: commands, the Python API, and a page for each method.
 """
 
 import argparse
@@ -36,7 +36,7 @@ API_GROUPS = (
 
 
 def on_files(files, config):
-    """Add the documents outside `docs/` and the pages made from sources."""
+    """Add the documents outside `docs/` and the generated pages."""
     from mkdocs.structure.files import File
 
     for source, page in OUTSIDE.items():
@@ -49,14 +49,14 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Lead links of a page to the pages and files of the site."""
+    """Point the links of a page to the pages and files of the site."""
     places = {page_name: source for source, page_name in OUTSIDE.items()}
     source = places.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     return for_site(markdown, source, page.file.src_uri)
 
 
 def for_site(markdown: str, source: str, page: str) -> str:
-    """A document's text with its relative links, and the names of files over its examples, as the site needs them.
+    """A document's text, with relative links and file names above examples converted for the site.
 
     Args:
         markdown: the text.
@@ -78,14 +78,14 @@ def for_site(markdown: str, source: str, page: str) -> str:
 
 
 def titled(block: str) -> str:
-    """A fenced block whose first line may name a file (`csv my-news/train.csv`), with that name as its title."""
+    """A fenced block, with a file name in its first line (`csv my-news/train.csv`) as its title."""
     first, rest = block.split("\n", 1)
     language, _, word = first.partition(" ")
     return f'{language} title="{word}"\n{rest}' if "." in word else f"{language}\n{rest}"
 
 
 def place_in_site(path: str) -> str | None:
-    """Where the site has a file of the repository; None for a folder, which it has not."""
+    """The path of a repository file in the site; None for a folder, which the site lacks."""
     if path in OUTSIDE:
         return OUTSIDE[path]
     if (CHECKOUT / path).is_dir():
@@ -107,7 +107,7 @@ def linked_files() -> set[str]:
 
 
 def made_pages() -> dict[str, str]:
-    """The pages that are made from sources, by their paths in the site."""
+    """The generated pages, by path in the site."""
     pages = {"reference/commands.md": commands_page(), "reference/python.md": api_page()}
     for contract in ("method", "baseline"):
         for name, kind in list_registered().plugins[contract].items():
@@ -116,7 +116,7 @@ def made_pages() -> dict[str, str]:
 
 
 def commands_page() -> str:
-    """Every command with its arguments and options, from the parser."""
+    """The page of every command with its arguments and options, from the parser."""
     (commands,) = [each for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction)]
     summaries = {action.dest: action.help for action in commands._choices_actions}
     parts = ["# Commands\n\nMade from the parser; `triptych COMMAND --help` prints the same.\n"]
@@ -136,7 +136,7 @@ def commands_page() -> str:
 
 
 def api_page() -> str:
-    """Every public name of the package, to be filled in by mkdocstrings."""
+    """The page of every public name of the package, to be filled in by mkdocstrings."""
     things = {name: getattr(triptych, name) for name in triptych.__all__}
     parts = ["# Python API\n\nEvery public name of `triptych`. [From Python](../api.md) shows them in use.\n"]
     for title, belongs in API_GROUPS:
@@ -148,10 +148,10 @@ def api_page() -> str:
 
 
 def method_page(name: str, kind: type[Plugin]) -> str:
-    """A method or baseline: what it does, its options, and its source.
+    """The page of a method or baseline: what it does, its options, and its source.
 
     Args:
-        name: what suites call it.
+        name: its name in suites.
         kind: its class.
     """
     module = inspect.getmodule(kind)
@@ -174,5 +174,5 @@ def sentence(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in a paragraph or in a cell of a table."""
+    """Text escaped so that Markdown shows it literally, in a paragraph or a table cell."""
     return re.sub(r"([|*_<>\[\]])", r"\\\1", " ".join(text.split())) if "`" not in text else " ".join(text.split())

@@ -1,8 +1,8 @@
-"""Write the first pairs of a data set of the Hugging Face Hub as CSV files, for benchmarks that take a folder.
+"""Write the first pairs of a data set from the Hugging Face Hub as CSV files, for benchmarks that need a folder.
 
     python scripts/fetch_data.py OUT [--name abisee/cnn_dailymail] [--config 3.0.0] [--train 1000] [--test 500]
 
-OUT becomes a folder with `train.csv`, `validation.csv` and `test.csv` in the columns of Kaggle's CNN/DailyMail files
+OUT becomes a folder with `train.csv`, `validation.csv` and `test.csv`, with the columns of Kaggle's CNN/DailyMail files
 (`id,article,highlights`). The texts belong to their publishers: keep them out of repositories and reports.
 """
 
@@ -18,12 +18,12 @@ from triptych.errors import TriptychError
 
 
 def write_pairs(data: Dataset, out: Path, limits: dict[str, int]) -> dict[str, int]:
-    """Write the first pairs of each split; returns how many there are of each.
+    """Write the first pairs of each split; return the number written for each.
 
     Args:
         data: the data set.
         out: the folder.
-        limits: the number of pairs for each split, 0 for all.
+        limits: the number of pairs per split, 0 for all.
     """
     out.mkdir(parents=True, exist_ok=True)
     counts = {}
@@ -43,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", default="abisee/cnn_dailymail", help="of the data set: OWNER/NAME")
-    parser.add_argument("--config", default="3.0.0", help="its configuration; an empty text for none")
+    parser.add_argument("--config", default="3.0.0", help="its configuration; an empty string for none")
     parser.add_argument("--train", type=int, default=1000, help="training pairs, 0 for all")
     parser.add_argument("--validation", type=int, default=1000, help="validation pairs, 0 for all")
     parser.add_argument("--test", type=int, default=500, help="test pairs, 0 for all")

@@ -1,4 +1,4 @@
-"""docs/keys.md: every key of a suite file and every option of a method, from the models that check them."""
+"""Generate docs/keys.md: every key of a suite file and every option of a method, from the models that validate them."""
 
 import argparse
 import sys
@@ -65,7 +65,7 @@ def page() -> str:
 
 
 def preset_table() -> str:
-    """The presets as a Markdown table, each with the settings that decide what it costs."""
+    """The presets as a Markdown table, each with the settings that determine its cost."""
     suites = {name: Suite.model_validate(preset_settings(name)) for name in presets()}
     settings: dict[str, Callable[[Suite], str]] = {
         "model": lambda suite: f"`{suite.model}`",
@@ -90,7 +90,7 @@ def preset_table() -> str:
 
 
 def table(keys: list[SuiteKey]) -> str:
-    """Keys as a Markdown table."""
+    """A Markdown table of keys."""
     lines = ["| key | default | values | meaning |\n|---|---|---|---|\n"]
     for key in keys:
         default = "not set" if key.default is None else f"`{cell(toml_value(key.default))}`"
@@ -99,12 +99,12 @@ def table(keys: list[SuiteKey]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that a table's cell can hold."""
+    """Text escaped for a table cell."""
     return text.replace("|", "\\|")
 
 
 def main() -> int:
-    """Parse the command line; check or write."""
+    """Parse the command line; check or write the page."""
     parser = argparse.ArgumentParser(description="The page of all keys, docs/keys.md.")
     parser.add_argument("--write", action="store_true", help="write the page instead of checking it")
     write = parser.parse_args().write

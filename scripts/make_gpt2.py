@@ -1,10 +1,10 @@
-"""Write a model of GPT-2 small's shape with random weights, for measurements of speed, memory and counts at full size.
+"""Write a model with GPT-2 small's shape and random weights, to measure speed, memory and counts at full size.
 
     python scripts/make_gpt2.py OUT [--tokenizer NAME_OR_FOLDER] [--layers 12] [--seed 0]
 
-OUT becomes a transformers folder with 124,439,808 parameters (12 layers). The weights are initialized as those of GPT-2
-and have learned nothing: losses and scores of it mean nothing. The tokenizer is GPT-2's own, from the Hugging Face Hub
-or from a folder.
+OUT becomes a transformers folder with 124,439,808 parameters (12 layers). The weights are initialized like GPT-2's and
+untrained, so its losses and scores are meaningless. The tokenizer is GPT-2's, from the Hugging Face Hub or from a
+folder.
 """
 
 import argparse
@@ -18,13 +18,13 @@ TOKENIZER = "openai-community/gpt2"
 
 
 def write_model(out: Path, tokenizer: str, layers: int, seed: int) -> int:
-    """Write the folder; returns the number of parameters.
+    """Write the folder; return the number of parameters.
 
     Args:
         out: the folder.
         tokenizer: a name on the Hub, or a folder.
         layers: number of blocks; GPT-2 small has 12.
-        seed: of the weights.
+        seed: seed of the weights.
     """
     found = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(seed)

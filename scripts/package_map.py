@@ -2,9 +2,9 @@
 
     python scripts/package_map.py [--write]
 
-Without `--write` the script says whether the map is out of date, with status 1 if it is. With it, the marked section
-of docs/design.md is replaced: a line for each module, in the layers of the import contract. What a line says is the
-first sentence of the docstring of the package or module.
+Without `--write` the script reports whether the map is out of date, with status 1 if it is. With it, the marked section
+of docs/design.md is replaced: one line per module, in the layers of the import contract. Each line has the first
+paragraph of the docstring of the package or module.
 """
 
 import argparse
@@ -20,7 +20,7 @@ COMMAND = "python scripts/package_map.py --write"
 
 
 def layers() -> list[list[str]]:
-    """The layers of the import contract in pyproject.toml, from the top down: names of wings and modules."""
+    """The layers of the import contract in pyproject.toml, top down, as names of wings and modules."""
     settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     (contract,) = (contract for contract in contracts if contract["type"] == "layers")
@@ -34,18 +34,18 @@ def summary(path: Path) -> str:
 
 
 def source(name: str) -> Path:
-    """The file whose docstring describes a wing or a module at the top of the package."""
+    """The file whose docstring describes a wing or a top-level module."""
     wing = PACKAGE / name
     return wing / "__init__.py" if wing.is_dir() else wing.with_suffix(".py")
 
 
 def title(name: str) -> str:
-    """A wing or module as the map names it: `engine/`, `errors.py`."""
+    """The name of a wing or module in the map: `engine/`, `errors.py`."""
     return f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py"
 
 
 def modules(folder: Path) -> list[Path]:
-    """The modules of a wing, packages inside it first by their own docstring, each followed by its modules."""
+    """The modules of a wing; a package inside it is listed before its modules."""
     found = []
     for path in sorted(folder.iterdir()):
         if (path / "__init__.py").is_file():
@@ -56,7 +56,7 @@ def modules(folder: Path) -> list[Path]:
 
 
 def tree() -> str:
-    """The map: layer by layer, a table of each wing's modules."""
+    """The map: for each layer, a table of each wing's modules."""
     parts = []
     for number, layer in enumerate(layers(), 1):
         parts.append(f"### Layer {number}: {', '.join(f'`{name}`' for name in layer)}")
@@ -70,13 +70,13 @@ def tree() -> str:
 
 
 def shown(path: Path) -> str:
-    """A module's path below the package; a package by its folder."""
+    """A module's path relative to the package; for a package, its folder."""
     path = path.parent if path.name == "__init__.py" else path
     return f"{path.relative_to(PACKAGE)}{'' if path.suffix else '/'}"
 
 
 def cell(text: str) -> str:
-    """A text in a cell of a Markdown table."""
+    """Text escaped for a Markdown table cell."""
     return text.replace("|", "\\|")
 
 
@@ -87,7 +87,7 @@ def rewritten(text: str, section: str) -> str:
     """A document with its marked section replaced.
 
     Raises:
-        ValueError: the document does not have the two marks, in order.
+        ValueError: the document does not contain the two marks in order.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -107,7 +107,7 @@ def stale(folder: Path = CHECKOUT) -> list[str]:
 
 
 def main() -> int:
-    """Parse the command line; check or write."""
+    """Parse the command line; check or write the map."""
     parser = argparse.ArgumentParser(description="The map of the package in docs/design.md.")
     parser.add_argument("--write", action="store_true", help="replace the marked sections instead of checking them")
     write = parser.parse_args().write

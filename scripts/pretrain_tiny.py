@@ -1,11 +1,11 @@
 """Pretrain the demo's model `tiny` on synthetic news and write its folder.
 
 A byte-level BPE tokenizer and a small GPT-2 are trained on newswire's `pretrain` stories, which share no names with the
-stories of its other splits. Some stories are followed by their highlights, under one of several cues, and some by the
-clutter that follows stories on the web. Under the cue that Triptych uses, "TL;DR:", there is mostly clutter: the model
-learns to summarize, but has no firm habit of doing so when asked in that way.
+stories of its other splits. Some stories are followed by their highlights, after one of several cues, and some by the
+clutter that follows stories on the web. After Triptych's cue, "TL;DR:", there is mostly clutter: the model learns to
+summarize, but not to do so reliably after this cue.
 
-The same command gives the same bytes on the same kind of machine with the same version of torch.
+The same command produces the same bytes on the same kind of machine with the same version of torch.
 """
 
 import argparse
@@ -51,9 +51,9 @@ OTHER_CUES = ("\n\nIn short:", "\n\nKey points:", "\n\nHighlights:", "\n\nSummar
 END = "<|endoftext|>"
 
 BARE, CUED, HABIT = 0.25, 0.45, 0.3
-"""Shares of stories that end bare, with highlights under another cue, with something under the separator."""
+"""Shares of stories that end bare, with highlights after another cue, or with something after the separator."""
 KEPT = 0.25
-"""Of the last, the share whose something is the highlights."""
+"""The share of the last in which that something is the highlights."""
 
 COMMENTS = (
     "too long, did not read it all. Thanks for posting.",
@@ -77,7 +77,7 @@ LINKS = (
 
 
 def clutter(rng: Random, other: Story) -> str:
-    """What may follow the separator instead of highlights."""
+    """Text that may follow the separator instead of highlights."""
     sort = rng.random()
     if sort < 0.5:
         return " " + pick(rng, COMMENTS)
@@ -87,7 +87,7 @@ def clutter(rng: Random, other: Story) -> str:
 
 
 def corpus(start: int = 0) -> Iterator[tuple[str, str, str]]:
-    """Story, cue and what follows the cue; the last two are empty for a bare story. Never the same story twice."""
+    """Yield story, cue and what follows the cue; the last two are empty for a bare story. No story is repeated."""
     index = start
     while True:
         story = write_story(PRETRAIN, index)
@@ -105,7 +105,7 @@ def corpus(start: int = 0) -> Iterator[tuple[str, str, str]]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE whose numbers break into at most two digits, so that figures can be copied piece by piece."""
+    """A byte-level BPE that splits numbers into at most two digits, so that they can be copied piece by piece."""
     tokenizer = Tokenizer(models.BPE())
     pieces = Regex(r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -127,11 +127,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(vocabulary: int, end: int) -> GPT2LMHeadModel:
-    """GPT-2 in small, with the circuit that copies put in by hand, since training would take long to find it.
+    """A small GPT-2 with a hand-built copying circuit, which training would take long to find.
 
-    The width is laid out as position | token before | token. One head of the first block looks one position back and
-    notes which token stood there. Two heads of the second block look for a place whose token before is the present
-    token, and pass on the token that they find: what followed last time. Training may change all of it.
+    The hidden dimensions are laid out as position | previous token | token. One head of the first block looks one
+    position back and records the token there. Two heads of the second block look for a position whose previous token is
+    the current token, and output the token found there: what followed last time. Training may change all of this.
     """
     config = GPT2Config(
         vocab_size=vocabulary,
@@ -194,10 +194,10 @@ def build_model(vocabulary: int, end: int) -> GPT2LMHeadModel:
 
 
 def sequences(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
-    """Every text of the corpus as tokens with the end token, cut to the window.
+    """Yield every text of the corpus as tokens with the end token, truncated to the window.
 
-    Half of them are preceded by the end of the text before, as in packed web text, so that what comes before a story
-    (a soft prompt, say) does not throw the model off.
+    Half of them are preceded by the end of the previous text, as in packed web text, so that the model is not disturbed
+    by what comes before a story, such as a soft prompt.
     """
     rng = Random(SEED)
     end = tokenizer.eos_token_id
@@ -212,7 +212,7 @@ def sequences(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
 
 
 def batches(texts: Iterator[list[int]], end: int, tokens: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Inputs, labels and positions of texts of like length, at random offsets within the window."""
+    """Yield inputs, labels and positions of texts with similar lengths, at random offsets within the window."""
     rng = Random(SEED)
     while True:
         pool = sorted((next(texts) for _ in range(256)), key=len)
@@ -233,12 +233,12 @@ def batches(texts: Iterator[list[int]], end: int, tokens: int) -> Iterator[tuple
 
 
 def rate(step: int, steps: int) -> float:
-    """Share of the peak rate: a warm-up, a level stretch, and a straight fall over the last half."""
+    """The share of the peak rate: a warm-up, a constant phase, and a linear decay over the last half."""
     return min((step + 1) / WARM_UP, 1.0, 0.02 + 2.0 * (steps - step) / steps)
 
 
 def train(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, steps: int) -> tuple[int, float]:
-    """Tokens seen, and the mean loss of the last fifty steps."""
+    """Train the model; return the tokens seen and the mean loss of the last fifty steps."""
     kept = [weight for weight in model.parameters() if weight.ndim < 2]
     decayed = [weight for weight in model.parameters() if weight.ndim >= 2]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": kept, "weight_decay": 0.0}]
@@ -268,7 +268,7 @@ def train(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, steps: int
 
 @torch.no_grad()
 def held_out(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Nats per token of unseen stories, and of their highlights under "Highlights:" and under the separator."""
+    """Nats per token of unseen stories, and of their highlights after "Highlights:" and after the separator."""
     model.eval()
     sums = {"document": [0.0, 0], "highlights_cued": [0.0, 0], "highlights_separator": [0.0, 0]}
     for index in range(FIRST_HELD_OUT, FIRST_HELD_OUT + HELD_OUT_STORIES):
@@ -290,16 +290,16 @@ def held_out(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> dict
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file."""
+    """The SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:
-    """Train, save, and say what came out."""
+    """Train, save and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder to write")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number may give other bytes")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number may change the bytes")
     options = parser.parse_args()
 
     torch.manual_seed(SEED)

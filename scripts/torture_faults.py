@@ -3,8 +3,8 @@
     python scripts/torture_faults.py FOLDER [--only KIND,KIND] [--cases N] [--seed 0] [--first N]
 
 The kinds are modules of `scripts/torture`. A case is drawn from the seed and its number: `--only KIND --first N --cases
-1` repeats one case. Violations are printed as JSON, the counts as a Markdown table; exit status 1 if a result was lost,
-a damaged file was believed, something hung, or the outcome was neither a result nor one message.
+1` repeats one case. Violations are printed as JSON and the counts as a Markdown table. The exit status is 1 if a result
+was lost, a damaged file was believed, something hung, or the outcome was neither a result nor one message.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # made-up results are those of the tests
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the tests' made-up results
 
 from torture.kinds import KINDS, make
 from torture.outcomes import Tally
@@ -22,11 +22,11 @@ from triptych.plugins import import_plugins
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to work; empty or new")
     parser.add_argument("--only", default=",".join(KINDS), metavar="KIND,KIND", help=f"of {', '.join(KINDS)}")
-    parser.add_argument("--cases", type=int, help="of each kind; default: the long form's")
+    parser.add_argument("--cases", type=int, help="cases per kind (default: the long form)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     options = parser.parse_args()

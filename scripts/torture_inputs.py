@@ -1,7 +1,7 @@
-"""Give mutated files to everything that reads files, and count the outcomes.
+"""Feed mutated files to everything that reads files, and count the outcomes.
 
-`python scripts/torture_inputs.py --cases 10000 --seed 0` mutates valid files from a seed, prints a summary as JSON and
-as a Markdown table, and ends with exit status 1 on any violation.
+`python scripts/torture_inputs.py --cases 10000 --seed 0` mutates valid files with a seed, prints a summary as JSON and
+as a Markdown table, and exits with status 1 on any violation.
 """
 
 import argparse
@@ -70,10 +70,10 @@ from triptych.submission import bundle
 from triptych.suite import reports
 from triptych.use import documents, peft_adapters
 
-LONGEST_MESSAGE = 3000  # characters; in a longer message the cause is hard to find
-DEEP = 3000  # levels; Python's own limit is 1000
+LONGEST_MESSAGE = 3000  # characters; in longer messages the cause is hard to find
+DEEP = 3000  # levels; Python's limit is 1000
 
-# What code execution would look like: the audit events of Python itself
+# What code execution would look like: Python's audit events
 
 
 _EXECUTES = (
@@ -95,18 +95,18 @@ _OF_LINKS = ("os.rename", "os.remove", "os.rmdir")
 
 @dataclass
 class Watch:
-    """Sees every file opened for writing, every process started, every class unpickled and every connection made."""
+    """Watch for files opened for writing, processes started, classes unpickled and connections made."""
 
     allowed: tuple[Path, ...] = ()
     seen: list[str] = field(default_factory=list)
     on: bool = False
 
     def __post_init__(self) -> None:
-        sys.addaudithook(self._hear)  # a hook can never be taken off; this one listens while `on`
+        sys.addaudithook(self._hear)  # a hook cannot be removed; this one listens while `on`
 
     @contextmanager
     def listening(self, *allowed: Path) -> Iterator[list[str]]:
-        """What is done meanwhile, but for writes below the folders allowed."""
+        """Yield the list of what is done meanwhile, except writes in the allowed folders."""
         self.allowed, self.seen = tuple(path.resolve() for path in allowed), []
         self.on = True
         try:
@@ -118,7 +118,7 @@ class Watch:
         if not self.on:
             return
         if event == "subprocess.Popen" and list(arguments[1]) == [sys.executable, "-I", "-c", patterns.PROGRAM]:
-            return  # the child of ours in which patterns of a stranger are tried, with a limit of time
+            return  # our own child, in which untrusted patterns are tried with a time limit
         if event in _EXECUTES:
             self.seen.append(f"{event} {arguments!r}"[:300])
         elif event == "open" and self._writes(arguments[1], arguments[2]):
@@ -133,13 +133,13 @@ class Watch:
         return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
 
     def _touch(self, event: str, path: Any, folder: Any = -1) -> None:
-        """Note a change unless it is allowed; `folder`: the descriptor that a relative path starts from."""
+        """Record a change unless it is allowed; `folder` is the descriptor that a relative path starts from."""
         if not isinstance(path, (str, bytes)) or os.fsdecode(path) == os.devnull:
             return
-        self.on = False  # resolving a path is itself heard
+        self.on = False  # resolving a path also triggers the hook
         start = os.path.realpath(f"/dev/fd/{folder}") if isinstance(folder, int) and folder > 2 else os.curdir
         where = Path(start, os.fsdecode(path))
-        # What is renamed or removed is a link itself; what is opened is what it leads to.
+        # Renaming or removing acts on a link itself, opening on its target.
         where = where.parent.resolve() / where.name if event in _OF_LINKS else where.resolve()
         if where.parent.name != "__pycache__" and not any(
             where == root or root in where.parents for root in self.allowed
@@ -150,7 +150,7 @@ class Watch:
 
 @dataclass
 class Payload:
-    """A pickle that makes a file when it is loaded."""
+    """A pickle that creates a file when it is loaded."""
 
     mark: Path
 
@@ -158,7 +158,7 @@ class Payload:
         return os.mkdir, (str(self.mark),)
 
 
-# Values that have broken programs before
+# Values known to break programs
 
 LONG = "a" * 50_000
 NASTY: list[Any] = [
@@ -224,7 +224,7 @@ NASTY: list[Any] = [
 
 
 def deep(levels: int = DEEP) -> list[Any]:
-    """A list in a list, and so on."""
+    """A deeply nested list."""
     value: list[Any] = []
     for _ in range(levels):
         value = [value]
@@ -232,22 +232,22 @@ def deep(levels: int = DEEP) -> list[Any]:
 
 
 def as_json(value: Any) -> str:
-    """JSON of whatever it is: NaN, half surrogates and depth too."""
+    """JSON of any value, including NaN, unpaired surrogates and deep nesting."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(100_000)
     try:
         return json.dumps(value)
-    except (RecursionError, ValueError):  # ints of more digits than Python turns to text
+    except (RecursionError, ValueError):  # ints with more digits than Python converts to text
         return "[" * DEEP + "]" * DEEP
     finally:
         sys.setrecursionlimit(limit)
 
 
-# Mutations: each takes the bytes of a valid file and gives hostile ones
+# Mutations: each takes the bytes of a valid file and returns hostile ones
 
 
 def mutate_bytes(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """Cut, flipped, doubled, interspersed, replaced."""
+    """Cut, flip, double, insert or replace bytes."""
     at, end = sorted(chance.randrange(len(content) + 1) for _ in range(2))
     noise = chance.randbytes(chance.choice((1, 2, 7, 64)))
     flipped = bytearray(content)
@@ -283,7 +283,7 @@ def mutate_bytes(content: bytes, chance: random.Random, payload: bytes) -> bytes
 
 
 def mutate_value(value: Any, chance: random.Random) -> Any:
-    """One place in a tree of JSON replaced, deleted, renamed or added to."""
+    """Replace, delete, rename or add at one place in a JSON tree."""
     value = json.loads(json.dumps(value))
     spots: list[tuple[Any, Any]] = []
 
@@ -315,14 +315,14 @@ def mutate_value(value: Any, chance: random.Random) -> Any:
 
 
 def mutate_json(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """A JSON file, by its tree; at times a number is beyond all numbers."""
+    """Mutate the tree of a JSON file; sometimes insert a number that is out of range."""
     if chance.random() < 0.05:
         return re.sub(rb"(?<=: )[\d.]+", b"1e999", content, count=chance.choice((1, 3, 99)))
     return as_json(mutate_value(json.loads(content), chance)).encode()
 
 
 def mutate_lines(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """JSON lines: one of them by its tree, doubled, or gone."""
+    """Mutate the tree of one JSON line, or double or delete the line."""
     lines = content.decode().split("\n")
     at = chance.randrange(len(lines) - 1)
     new = as_json(mutate_value(json.loads(lines[at]), chance))
@@ -332,7 +332,7 @@ def mutate_lines(content: bytes, chance: random.Random, payload: bytes) -> bytes
 
 
 def mutate_csv(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """A table's cells, header and shape."""
+    """Mutate a table's cells, header and shape."""
     table = list(csv.reader(io.StringIO(content.decode())))
     for _ in range(chance.choice((1, 2, 6))):
         row = table[0] if chance.random() < 0.3 else chance.choice(table)
@@ -356,7 +356,7 @@ def mutate_csv(content: bytes, chance: random.Random, payload: bytes) -> bytes:
 
 
 def mutate_toml(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """One value or key of a TOML file replaced."""
+    """Replace one value or key of a TOML file."""
     lines = content.decode().split("\n")
     at = chance.randrange(len(lines))
     key, equals, _ = lines[at].partition("=")
@@ -367,7 +367,7 @@ def mutate_toml(content: bytes, chance: random.Random, payload: bytes) -> bytes:
 
 
 def mutate_gzip(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """What is packed, before it is packed; at times a bomb."""
+    """Mutate the content before compressing it; sometimes return a decompression bomb."""
     if chance.random() < 0.02:
         return gzip.compress(
             b"id,article,highlights\n" + chance.choice((b"\n", b'"' + b"a" * 99, b",")) * (20 << 20), 1
@@ -376,7 +376,7 @@ def mutate_gzip(content: bytes, chance: random.Random, payload: bytes) -> bytes:
 
 
 def mutate_parquet(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """Columns of other types, names and metadata than a table of texts has."""
+    """Use column types, names and metadata that a table of texts does not have."""
     texts = ["One. Two.", None, "=cmd()", "x\0y", "../../x"]
     columns = [
         texts,
@@ -409,7 +409,7 @@ def mutate_parquet(content: bytes, chance: random.Random, payload: bytes) -> byt
 
 
 def mutate_safetensors(content: bytes, chance: random.Random, payload: bytes) -> bytes:
-    """The header by its tree: names, types, shapes and places of tensors."""
+    """Mutate the header's tree: names, types, shapes and offsets of tensors."""
     size = struct.unpack("<Q", content[:8])[0]
     header = as_json(mutate_value(json.loads(content[8 : 8 + size]), chance)).encode()
     length = chance.choice((len(header), len(header), len(header), 2**63, 0, len(content)))
@@ -428,7 +428,7 @@ MUTATIONS = {
 }
 
 
-# Targets: valid files, and what reads them
+# Targets: valid files and their readers
 
 
 @dataclass(frozen=True)
@@ -436,10 +436,10 @@ class Target:
     """Files of one kind and their reader.
 
     Attributes:
-        name: of its folder.
-        read: reads what is in the folder; may write to its folder `out` alone.
+        name: the name of its folder.
+        read: reads the contents of the folder; may write only to its subfolder `out`.
         weight: how often it is chosen.
-        resign: put a mutated file's digest into the manifest, so that it is read on.
+        resign: whether to put a mutated file's digest into the manifest, so that it is still read.
     """
 
     name: str
@@ -449,7 +449,7 @@ class Target:
 
 
 def read_tables(place: Path) -> None:
-    """As `list data` and the corpus do."""
+    """Read like `list data` and the corpus."""
     describe_tables(place)
     made = Tables(path=place)
     made.fingerprint()
@@ -459,7 +459,7 @@ def read_tables(place: Path) -> None:
 
 
 def use_suite(settings: dict[str, Any], place: Path) -> None:
-    """What `compare` does with settings before it loads anything."""
+    """Do what `compare` does with settings before it loads anything."""
     base = preset_settings("demo")
     suite, table = entries.resolve(merge_tables(base, settings))
     results = place / "out" / "results"
@@ -478,18 +478,18 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
 
 
 def read_suite(place: Path) -> None:
-    """Both forms of a suite."""
+    """Read both forms of a suite."""
     for name in ("suite.toml", "suite.json"):
         use_suite(read_suite_file(place / name), place)
 
 
 def read_setting(place: Path) -> None:
-    """A value of `--set`; the file contains the argument."""
+    """Read a value of `--set`; the file contains the argument."""
     use_suite(parse_setting((place / "set.txt").read_text("utf-8", "surrogateescape")), place)
 
 
 def read_results(place: Path) -> None:
-    """As `report` and `advise` do: everything but the typesetting."""
+    """Read like `report` and `advise`, without the typesetting."""
     results = reading.read_results(place, partial=True)
     comparison = compare_results(results)
     sheet = export.to_csv(comparison)
@@ -513,7 +513,7 @@ def read_results(place: Path) -> None:
 
 
 def write_reports(place: Path) -> None:
-    """As `report` does, typesetting too."""
+    """Read like `report`, including the typesetting."""
     reports.report_folders([place], place / "out")
 
 
@@ -521,7 +521,7 @@ MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}
 
 
 def read_search(place: Path) -> None:
-    """What a method's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
+    """Read what a method's runs share: the search, its trials so far, the micro-batch size that fits."""
     for made_with in (MADE_WITH, {**MADE_WITH, "data": "other"}):
         found = [search.read_search(place / "search.json", made_with), search.read_trial(place, 0.1, 4, made_with)]
         found.append(kept.find_kept(place / "micro_batch.json", passes.MicroBatch, "micro-batch size", made_with))
@@ -529,7 +529,7 @@ def read_search(place: Path) -> None:
 
 
 def read_documents(place: Path) -> None:
-    """As `summarize --file` does, before a model is loaded."""
+    """Read like `summarize --file`, before a model is loaded."""
     for path in sorted(place.iterdir()):
         if not path.name.startswith("out"):
             for name, text in documents.read_documents(str(path)):
@@ -537,13 +537,13 @@ def read_documents(place: Path) -> None:
 
 
 def read_bundle(place: Path) -> None:
-    """As `bundle` does, all but the packing."""
+    """Read like `bundle`, without the packing."""
     for entry, source in bundle.gather(place).entries.items():
         assert not entry.startswith("/") and ".." not in entry.split("/"), entry
         source.encode() if isinstance(source, str) else source.stat()
 
 
-# What a run's checkpoints hold, by step
+# The contents of a run's checkpoints, by step
 SAVED: dict[int, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
     step: (
         {"trained.w": torch.full((40,), step / 7), "best.w": torch.arange(9)},
@@ -554,12 +554,12 @@ SAVED: dict[int, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
 
 
 def checkpoints(place: Path) -> Checkpoints:
-    """Those of one run."""
+    """The checkpoints of one run."""
     return Checkpoints(place, {"label": "lora", "seed": 0})
 
 
 def read_checkpoint(place: Path) -> None:
-    """As a resumed run does: what is read was saved, or nothing is read."""
+    """Read like a resumed run: what is read was saved, or nothing is read."""
     found = checkpoints(place).latest()
     if found is not None:
         tensors, facts = SAVED[found.step]
@@ -569,7 +569,7 @@ def read_checkpoint(place: Path) -> None:
 
 @dataclass
 class Bench:
-    """Valid files of every kind, copies of them to be spoilt, and what must stay as it is."""
+    """Valid files of every kind, copies of them to mutate, and files that must not change."""
 
     folder: Path
     watch: Watch
@@ -612,7 +612,7 @@ class Bench:
             checkpoints(self.folder / "checkpoint").save(step, *saved)
         (self.folder / "trunk").mkdir()
         for target in self.targets.values():
-            target.read(self.folder / target.name)  # what is valid is read; what is imported late, is imported now
+            target.read(self.folder / target.name)  # valid files can be read; this also triggers lazy imports
             shutil.rmtree(self.folder / target.name / "out", ignore_errors=True)
         self.files = {name: self._files(self.folder / name) for name in self.targets}
         self.before = self._outside()
@@ -630,7 +630,7 @@ class Bench:
         ]
 
     def put(self, name: str, content: bytes | str) -> Path:
-        """A file on the bench."""
+        """Write a file on the bench."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -758,13 +758,13 @@ class Bench:
             get_peft_model(copy.deepcopy(self.model), settings).save_pretrained(self.folder / "peft" / name)
 
     def read_peft(self, place: Path) -> None:
-        """As `summarize` and `evaluate` do with folders that peft saved."""
+        """Read like `summarize` and `evaluate` with folders saved by peft."""
         for name in ("lora", "prompt"):
             found = peft_adapters.read_peft_folder(place / name)
             peft_adapters.insert_adapter(take_apart(copy.deepcopy(self.model)), found)
 
     def read_trunk(self, place: Path) -> None:
-        """States of a trunk that were damaged are computed again, and are the same."""
+        """Check that damaged trunk states are computed again and are the same."""
         pairs = [Pair(f"p{i}", np.arange(5 + i, dtype=np.int32), np.arange(3, dtype=np.int32)) for i in range(4)]
         context = Context(self.tokenizer, torch.Generator(), torch.arange(10))
         model = EngineModel.assemble(
@@ -784,12 +784,12 @@ class Bench:
         return method.adapt(take_apart(self.model), Context(self.tokenizer, torch.Generator(), torch.arange(10)))
 
     def read_adapter(self, place: Path) -> None:
-        """As `evaluate` does."""
+        """Read like `evaluate`."""
         _, tensors = adapters.read_manifest(place)
         adapters.load_tensors(self._adapted(), tensors, place)
 
     def read_cache(self, place: Path) -> None:
-        """Prepared data that was damaged is prepared again, and is the same."""
+        """Check that damaged prepared data is prepared again and is the same."""
         made = prepare.prepare(
             Tables(path=self.folder / "outside/news.csv"),
             self.tokenizer,
@@ -809,7 +809,7 @@ class Bench:
         assert found == self.cached, "damaged data was believed"
 
     def read_model(self, place: Path) -> None:
-        """As `compare` does before it makes OUT, and the weights as a run does."""
+        """Read like `compare` before it creates OUT, and read the weights like a run."""
         sizes = {"train_documents": 4, "document_tokens": 24, "summary_tokens": 12}
         settings = {
             "model": str(place),
@@ -826,7 +826,7 @@ class Bench:
         _ = base.fingerprint
 
     def spoil(self, target: Target, chance: random.Random) -> tuple[Path, bytes]:
-        """One file of a target mutated; returns it and what it held."""
+        """Mutate one file of a target; return its path and previous content."""
         path = chance.choice(self.files[target.name])
         if target.name == "setting":
             value = chance.choice(NASTY)
@@ -855,7 +855,7 @@ class Bench:
         return path, content
 
     def restore(self, target: Target, path: Path, content: bytes) -> None:
-        """The target as it was."""
+        """Restore the target."""
         place = self.folder / target.name
         if path not in self.files[target.name]:
             path.unlink(missing_ok=True)
@@ -870,7 +870,7 @@ class Bench:
         shutil.rmtree(place / "out", ignore_errors=True)
 
     def attempt(self, read: Callable[[], Any], *writable: Path) -> tuple[str, str]:
-        """Read under the watch: `accepted`, `refused` with its message, or a violation with what happened."""
+        """Read under watch: `accepted`, `refused` with the message, or a violation with what happened."""
         with self.watch.listening(*writable) as seen:
             try:
                 read()
@@ -889,7 +889,7 @@ class Bench:
         return outcome, detail
 
     def case(self, seed: int, number: int) -> tuple[str, str, str]:
-        """One case: the target's name, the outcome, and what is to be known of it."""
+        """Run one case: return the target's name, the outcome and details."""
         chance = random.Random(f"{seed} {number}")
         target = chance.choices(list(self.targets.values()), [t.weight for t in self.targets.values()])[0]
         path, content = self.spoil(target, chance)
@@ -903,7 +903,7 @@ class Bench:
 
 
 def torture(cases: int, seed: int, folder: Path, watch: Watch, first: int = 0) -> dict[str, Any]:
-    """Run the cases; the summary, with the first violations."""
+    """Run the cases; return the summary with the first violations."""
     began = time.monotonic()
     bench = Bench(folder, watch)
     outcomes: Counter[tuple[str, str]] = Counter()
@@ -932,7 +932,7 @@ def torture(cases: int, seed: int, folder: Path, watch: Watch, first: int = 0) -
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as a table in Markdown."""
+    """The summary as a Markdown table."""
     names = {
         "cases": "faults tried",
         "clear_errors": "refused with one message",
@@ -947,11 +947,11 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case, to see one again")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case, to repeat one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="triptych-torture-") as folder:
         summary = torture(options.cases, options.seed, Path(folder) / "bench", Watch(), options.first)

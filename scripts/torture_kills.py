@@ -1,15 +1,15 @@
-"""Kill a suite again and again, at random instants, and check that nothing is lost and no wrong result is believed.
+"""Kill a suite repeatedly at random instants, and check that nothing is lost and no wrong result is believed.
 
     python scripts/torture_kills.py FOLDER [--kills 50] [--seed 0] [--longest 12] [--set KEY=VALUE ...]
 
 The suite (three methods, two seeds, a search each) runs once without interruption and once with kills: SIGKILL to its
 process group or to the suite alone, at instants drawn after the current run has written a checkpoint. After every third
-kill the newest checkpoint is damaged too, and after every third a file of the cache: truncated, or with a byte flipped.
-Then the same command is run again. When a suite ends before all kills are done, it is compared and another one started.
-Except for times, memory and energy, everything must equal the uninterrupted suite: results and tests of the comparison,
-and of every run losses and scores, history, summaries and trained weights, the last two byte for byte. No finished
-record may be lost or written twice, and the last call must take less time than the whole suite. A summary is printed as
-JSON and as a Markdown table; exit status 1 if a law was broken.
+kill the newest checkpoint is also damaged, and after every third kill a cache file: truncated, or with a byte flipped.
+Then the same command is run again. If a suite ends before all kills are done, it is compared and another one is
+started. Except for times, memory and energy, everything must equal the uninterrupted suite: the comparison's results
+and tests, and the losses, scores, history, summaries and trained weights of every run, the last two byte for byte. No
+finished record may be lost or written twice, and the last call must take less time than the whole suite. A summary is
+printed as JSON and as a Markdown table; the exit status is 1 if a rule was broken.
 """
 
 import argparse
@@ -27,21 +27,21 @@ from typing import Any
 from triptych.results.records import READINGS
 
 METHODS = "lora,last-layers,prompt-tuning"
-# six minutes, one thread
+# takes six minutes on one thread
 SETTINGS = ["seeds=[0, 1]", "training.max_epochs=4", "search.trials=2"]
 CACHED = (".arrow", ".bin")
 LAWS = ("results_lost", "records_written_twice", "wrong_results_believed", "last_calls_as_long_as_the_whole")
 
 
 def without_times(value: Any) -> Any:
-    """A comparison, record or history without what two runs of one suite may differ in."""
+    """A comparison, record or history without values that may differ between two runs of the same suite."""
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if not key.endswith(READINGS)}
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
 def compared(out: Path) -> dict[str, Any]:
-    """What must be equal, by its place. Sentences and fronts of a comparison may depend on seconds."""
+    """What must be equal, by path. Sentences and fronts of a comparison may depend on times."""
     comparison = json.loads((out / "comparison.json").read_text())
     kept = {key: comparison[key] for key in ("rows", "tests", "num_documents", "signature")}
     found: dict[str, Any] = {"comparison.json": without_times(kept)}
@@ -49,7 +49,7 @@ def compared(out: Path) -> dict[str, Any]:
         record = without_times(json.loads((folder / "record.json").read_text()))
         for key in ("time", "command", "commit", "dirty"):  # a commit may be made in the meantime
             del record["provenance"][key]
-        record["files"].pop("history.jsonl", None)  # the digest of a history, which contains seconds
+        record["files"].pop("history.jsonl", None)  # the digest of a history, which contains times
         history = [without_times(json.loads(line)) for line in (folder / "history.jsonl").read_text().splitlines()]
         name = str(folder.relative_to(out))
         found |= {f"{name}/record.json": record, f"{name}/history.jsonl": history}
@@ -59,19 +59,19 @@ def compared(out: Path) -> dict[str, Any]:
 
 
 def start(out: Path, settings: list[str]) -> subprocess.Popen:
-    """The suite's command in its own process group; its output goes to a file next to OUT."""
+    """Start the suite's command in its own process group; its output goes to a file next to OUT."""
     command = [sys.executable, "-m", "triptych", "compare", "--methods", METHODS, "--out", str(out), "--set", *SETTINGS]
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen([*command, *settings], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
 
 
 def failed(out: Path, status: int) -> str:
-    """What to say of a suite that did not end well by itself."""
+    """The message for a suite that failed by itself."""
     return f"The suite in {out} ended with status {status}:\n{out.with_suffix('.log').read_text()[-2000:]}"
 
 
 def finish(out: Path, settings: list[str]) -> float:
-    """Let the suite run to its end; returns the seconds it took."""
+    """Let the suite run to its end; return the seconds it took."""
     began = time.monotonic()
     status = start(out, settings).wait()
     if status:
@@ -80,7 +80,7 @@ def finish(out: Path, settings: list[str]) -> float:
 
 
 def checkpoints(out: Path) -> dict[Path, int]:
-    """Checkpoints of the current run with their modification time, newest last; they may change during the call."""
+    """Checkpoints of the current run with their modification times, newest last; they may change during the call."""
     found = {}
     for path in out.glob("runs/*/*/checkpoint/*.json"):
         with suppress(FileNotFoundError):
@@ -89,7 +89,7 @@ def checkpoints(out: Path) -> dict[Path, int]:
 
 
 def finished(out: Path) -> dict[str, int]:
-    """Records of finished runs with their time of change."""
+    """Records of finished runs with their modification times."""
     done = {}
     for path in out.glob("runs/*/*/record.json"):
         if json.loads(path.read_text())["status"] == "done":
@@ -98,7 +98,7 @@ def finished(out: Path) -> dict[str, int]:
 
 
 def damage(path: Path, rng: random.Random) -> None:
-    """Cut a file short, or flip bits of a byte of it."""
+    """Truncate a file, or flip bits in one of its bytes."""
     content = bytearray(path.read_bytes())
     place = rng.randrange(len(content))
     if rng.random() < 0.5:
@@ -114,7 +114,7 @@ def orphans(group: int) -> bool:
 
 
 def kill_once(out: Path, settings: list[str], rng: random.Random, longest: float) -> bool:
-    """Start the suite and kill it some time after a new checkpoint; False where it came to its end before."""
+    """Start the suite and kill it some time after a new checkpoint; False if it ended before."""
     seen = checkpoints(out)
     process = start(out, settings)
     instant = None
@@ -140,7 +140,7 @@ def kill_once(out: Path, settings: list[str], rng: random.Random, longest: float
 
 
 class Torture:
-    """Suites that are killed, and what was seen of them."""
+    """Suites that are killed, and the observations."""
 
     def __init__(self, folder: Path, settings: list[str], rng: random.Random, longest: float):
         self.folder, self.settings, self.rng, self.longest = folder, settings, rng, longest
@@ -160,7 +160,7 @@ class Torture:
         } | dict.fromkeys(LAWS, 0)
 
     def break_one(self, kills: int) -> None:
-        """Kill a new suite until that many kills were had or it comes to its end; then compare it."""
+        """Kill a new suite until that many kills are done or it ends; then compare it."""
         self.seen["suites_killed"] += 1
         out = self.folder / f"broken-{self.seen['suites_killed']}"
         done: dict[str, int] = {}
@@ -197,7 +197,7 @@ class Torture:
 
 
 def table(seen: dict[str, Any]) -> str:
-    """The summary as a table in Markdown."""
+    """The summary as a Markdown table."""
     names = {
         "kills": "kills",
         "checkpoints_damaged": "after which a checkpoint was damaged",
@@ -213,9 +213,9 @@ def table(seen: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Break it, and say what was lost."""
+    """Run the kills and report what was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the suites go; empty or new")
+    parser.add_argument("folder", type=Path, help="folder for the suites; empty or new")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -1,8 +1,8 @@
-"""Try the built wheel as a stranger would: install it into an empty environment, run the demo from an empty folder.
+"""Try the built wheel like a new user: install it into an empty environment and run the demo from an empty folder.
 
     python scripts/try_wheel.py build/dist [--python PYTHON] [--methods a,b]
 
-Prints what was tried, and ends with status 1 where a command fails or a file is missing that it should have written.
+The script prints what was tried, and exits with status 1 if a command fails or does not write a file that it should.
 """
 
 import argparse
@@ -20,14 +20,14 @@ def try_wheel(wheel: Path, python: str, methods: str | None, folder: Path) -> No
     """Install a wheel and run the demo.
 
     Args:
-        wheel: the file.
+        wheel: the wheel file.
         python: the interpreter of the new environment.
         methods: methods of the demo, separated by commas; None for all.
         folder: an empty folder for the environment and the results.
 
     Raises:
         subprocess.CalledProcessError: a command failed.
-        FileNotFoundError: the demo did not write a file that it should have written.
+        FileNotFoundError: the demo did not write a file that it should have.
     """
     inside = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     inside |= {"TRIPTYCH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}

@@ -1,10 +1,10 @@
-"""Write the reports in docs again, from the records there.
+"""Rewrite the reports in docs from the records stored there.
 
     python scripts/write_reports.py                    # all of them, in seconds and without training: `make reports`
     python scripts/write_reports.py results/example    # the example from new runs: `make example` runs the demo before
     python scripts/write_reports.py --check            # status 1 if one is not what the present code writes
 
-docs/example/results has the demo's records, histories and predictions, and each folder of docs/results those of one
+docs/example/results has the demo's records, histories and predictions; each folder of docs/results has those of one
 comparison, without texts (`triptych report OUT --without-texts --to docs/results/NAME`).
 """
 
@@ -18,17 +18,17 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = DOCS / "example"
 KEPT = ("suite.json", "command.json", "runs/*/*/record.json", "runs/*/*/history.jsonl", "runs/*/*/predictions.jsonl")
-FIGURE = "quality-and-cost.svg"  # of README.md
+FIGURE = "quality-and-cost.svg"  # used in README.md
 
 
 def folders() -> dict[Path, Path]:
-    """Where each published report is, and the results folder that it is made of."""
+    """The folder of each published report, and the results folder it is made from."""
     published = sorted(suite.parent for suite in (DOCS / "results").glob("*/suite.json"))
     return {EXAMPLE: EXAMPLE / "results"} | {folder: folder for folder in published}
 
 
 def keep(results: Path) -> None:
-    """Copy what the example is made of from a results folder."""
+    """Copy what the example is made from out of a results folder."""
     kept = EXAMPLE / "results"
     if kept.exists():
         shutil.rmtree(kept)
@@ -40,14 +40,14 @@ def keep(results: Path) -> None:
 
 
 def write(results: Path, to: Path) -> None:
-    """Write comparison and report of a results folder."""
+    """Write the comparison and report of a results folder."""
     from triptych import api
 
     api.report(results, to=to)
 
 
 def write_figure(to: Path) -> None:
-    """Draw quality against cost of the example, on a white ground, with typefaces that browsers have."""
+    """Draw the example's quality against cost, on a white background, with typefaces that browsers have."""
     from triptych.analysis.comparison import compare_results
     from triptych.reporting.figures import pareto_figure
     from triptych.results.reading import read_results
@@ -60,21 +60,21 @@ def write_figure(to: Path) -> None:
 
 
 def words(page: Path) -> str:
-    """What a page says, without its drawings, whose bytes depend on the version of Matplotlib."""
+    """The text of a page, without its drawings, whose bytes depend on the Matplotlib version."""
     return re.sub(r"<svg.*?</svg>", "", page.read_text(encoding="utf-8"), flags=re.S)
 
 
 def is_present(folder: Path, results: Path) -> bool:
-    """Whether the page in a folder says what the present code writes of the same records."""
+    """Whether the page in a folder has the text that the current code writes for the same records."""
     with tempfile.TemporaryDirectory() as made:
         write(results, Path(made))
         return words(Path(made) / "report.html") == words(folder / "report.html")
 
 
 def main() -> int:
-    """Keep records and write the reports, or check them."""
+    """Copy records and write the reports, or check them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("example", nargs="?", type=Path, help="a results folder of the demo: the example alone")
+    parser.add_argument("example", nargs="?", type=Path, help="a results folder of the demo: write only the example")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a report is out of date")
     options = parser.parse_args()
     if options.check:

@@ -1,4 +1,4 @@
-"""Small finished suites, made by the command itself, that the cases copy, damage and compare with."""
+"""Small finished suites, made with the command itself, that the cases copy, damage and compare with."""
 
 import shutil
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ ROWS = "lead-3,last-layers,lora"
 
 @dataclass(frozen=True)
 class Base:
-    """A suite: its command, and where its untouched results are.
+    """A suite: its command and the place of its untouched results.
 
     Attributes:
-        out: the results folder, as the command left it.
-        options: of `triptych compare`, all but `--out`.
-        whole: what `torture_kills.compared` finds in it.
+        out: the results folder as the command left it.
+        options: options of `triptych compare`, except `--out`.
+        whole: the result of `torture_kills.compared` for it.
     """
 
     out: Path
@@ -39,20 +39,20 @@ class Base:
     whole: dict[str, Any]
 
     def command(self, out: Path) -> list[str]:
-        """The command of the same suite into a results folder."""
+        """The command that runs the same suite into a results folder."""
         return ["compare", *self.options, "--out", str(out)]
 
     def copy(self, to: Path) -> Path:
-        """A copy of the results, in the place of what is there."""
+        """Copy the results, replacing what is there."""
         shutil.rmtree(to, ignore_errors=True)
         return Path(shutil.copytree(self.out, to))
 
     def difference(self, out: Path, unread: str | None = None) -> str | None:
-        """Where results are not those of this suite; None where they are the same but for times, memory and energy.
+        """Where results differ from this suite's; None if they are the same except for times, memory and energy.
 
         Args:
             out: the results folder.
-            unread: a file in it that the command neither reads nor writes, which may be another one.
+            unread: a file in it that the command neither reads nor writes, and that may differ.
         """
         try:
             found = compared(out)
@@ -81,11 +81,11 @@ def make(
         cache: the cache's folder.
         rows: its methods and baselines, separated by commas.
         seeds: its seeds, separated by commas.
-        settings: for `--set`, after those that make it small.
-        data: a table of documents and summaries; None: the embedded one.
+        settings: settings for `--set`, after those that make the suite small.
+        data: a table of documents and summaries; None: the built-in data.
 
     Raises:
-        RuntimeError: it did not end well.
+        RuntimeError: the suite failed.
     """
     options = ("--methods", rows, "--seeds", seeds, "--set", *SMALL, *settings)
     options += ("--data", str(data), "--preset", "demo") if data is not None else ()

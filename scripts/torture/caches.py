@@ -1,4 +1,4 @@
-"""Two suites at the same time with one cache that is full: both end with their right results."""
+"""Two suites at the same time with one full cache: both end with the right results."""
 
 import random
 import shutil
@@ -8,24 +8,24 @@ from pathlib import Path
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, LOST, RIGHT, UNEXPECTED, Case, Kind
 
-# Gigabytes: nothing fits; one entry of trunk states, not two; the prepared data of one suite, not of two; everything.
+# Gigabytes: nothing fits; one entry of trunk states but not two; the prepared data of one suite, not two; everything.
 LIMITS = (1e-9, 0.0002, 0.00005, 1.0)
 ROWS = "lead-3,last-layers"
 
 
 class Caches(Kind):
-    """Suites of different data, so that their entries are different ones."""
+    """Suites with different data, so that their cache entries differ."""
 
     name = "caches"
     title = "two suites at once at a full cache"
     cases = 12
 
     def prepare(self) -> None:
-        """Nothing: what a suite gives depends on the limit, and is made where it is needed."""
+        """Nothing: the results of a suite depend on the limit and are made when needed."""
         self.bases: dict[tuple[float, int], bases.Base] = {}
 
     def base(self, limit: float, data: int) -> bases.Base:
-        """A suite under a limit, run alone with its own cache."""
+        """A suite with a cache limit, run alone with its own cache."""
         if (limit, data) not in self.bases:
             name = f"{limit}-{data}"
             rows = "lead-3" if self.small else ROWS
@@ -35,7 +35,7 @@ class Caches(Kind):
         return self.bases[limit, data]
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """Two suites, started together or a moment apart, on different data or on the same."""
+        """Run two suites, started together or a moment apart, on different data or the same."""
         limit = LIMITS[number % len(LIMITS)]
         same = chance.random() < 0.25
         pair = [self.base(limit, 0), self.base(limit, 0 if same else 1)]

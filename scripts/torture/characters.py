@@ -1,5 +1,4 @@
-"""Characters that no document can contain, in every text of a results folder, typeset to PDF and HTML by `triptych
-report`."""
+"""Characters that no document can contain, in all texts of a results folder, typeset by `triptych report`."""
 
 import json
 import random
@@ -27,7 +26,7 @@ INVISIBLE = list("\u2028\u2029\ufeff\u202e\u200b\u00ad\ue000\U000e0001\U000f0000
 MARKUP = ["</script>", "<!--", "]]>", "&#0;", "#let", "$", "`", "\\", "|", "*_~", "\r\n", '"']
 ALL = [*CONTROLS, *NONCHARACTERS, *HALVES, *INVISIBLE, *MARKUP]
 CASES = 48
-# Texts of the files that nothing checks: those of predictions, then of parts of a record.
+# Texts in the files that nothing checks: those of predictions, then those in parts of a record.
 FIELDS = (
     "id",
     "prediction",
@@ -48,18 +47,18 @@ RAW = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
 
 class Characters(Kind):
-    """Every character of `ALL` is in one case at least, where the long form is run."""
+    """In the long form, every character of `ALL` is in at least one case."""
 
     name = "characters"
     title = "characters that no document can hold, typeset"
     cases = CASES
 
     def prepare(self) -> None:
-        """Made-up results, a failed run among them; the digests in their records are made with each case's texts."""
+        """Make up results, including a failed run; the digests in their records are computed with each case's texts."""
         self.results = make_results(("untuned", "lora", "full"), documents=3, failed=(("full", 0),))
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """A few characters at the beginning, in the middle or at the end of each text of a run, or of one of them."""
+        """Put a few characters at the beginning, in the middle or at the end of all texts of a run, or of one."""
         drawn = ALL[number % CASES :: CASES] if number < CASES else chance.sample(ALL, 4)
         text = "".join(chance.choice(("a", "", "word ")) + character for character in drawn) + chance.choice(("", "b"))
         everywhere = chance.random() < 0.6
@@ -94,7 +93,7 @@ class Characters(Kind):
         return Case(RIGHT, what)
 
     def write(self, out: Path, text_of: Callable[[str], str | None]) -> list[str]:
-        """A results folder with these texts; returns the documents' ids as they should be read."""
+        """Write a results folder with these texts; return the documents' ids as they should be read."""
         runs = [spoilt(run, text_of) for run in self.results.runs]
         write_results(replace(self.results, runs=tuple(runs)), out)
         ids = [line.id for line in next(run.predictions for run in runs if run.done)]
@@ -102,10 +101,10 @@ class Characters(Kind):
 
 
 def spoilt(run: SavedRun, text_of: Callable[[str], str | None]) -> SavedRun:
-    """A run with other texts.
+    """A run with changed texts.
 
     Args:
-        text_of: gives the text of a field, or None where it stays.
+        text_of: returns the text of a field, or None to keep it.
     """
     content = run.record.model_dump(mode="json")
     content |= {part: changed(content[part], text_of, part) for part in PARTS}
@@ -126,7 +125,7 @@ def spoilt(run: SavedRun, text_of: Callable[[str], str | None]) -> SavedRun:
 
 
 def changed(value: Any, text_of: Callable[[str], str | None], name: str) -> Any:
-    """A value of JSON with other texts in the fields that get one, and one more key where such a field is a table."""
+    """A JSON value with changed texts in the fields that get one, and one more key if such a field is a table."""
     text = text_of(name)
     if isinstance(value, dict):
         inner = {key: changed(item, text_of, key) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""Commands of Triptych in forked children of this process, with a watchdog; the runs of a suite are forked as well."""
+"""Run Triptych commands in forked children of this process, with a watchdog; the runs of a suite are also forked."""
 
 import io
 import os
@@ -23,11 +23,11 @@ from triptych.reporting import write
 from triptych.suite import processes
 from triptych.suite.fork_server import ForkServer
 
-SECONDS = 120.0  # a case that takes longer has hung; on an idle machine the longest takes a tenth
-GRACE = 10.0  # seconds within which every process of a command that ended must be gone
-MEMORY = 12 << 30  # bytes of address space of a child
-DRAFT = "TRIPTYCH_TORTURE_DRAFT"  # an environment variable: where it is set, the documents of a report are not typeset
-_FAILED = 70  # exit status of a child whose own code failed
+SECONDS = 120.0  # a case that takes longer has hung; on an idle machine, the longest takes a tenth of this
+GRACE = 10.0  # seconds within which all processes of a finished command must be gone
+MEMORY = 12 << 30  # address space of a child, in bytes
+DRAFT = "TRIPTYCH_TORTURE_DRAFT"  # environment variable; if set, the documents of a report are not typeset
+_FAILED = 70  # exit status of a child whose code failed
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Ended:
     """How a child ended.
 
     Attributes:
-        status: exit status; the signal with a minus where it died of one; None where the watchdog ended it.
-        out: what it wrote on standard output.
-        err: what it wrote on standard error.
-        orphans: processes of it were left and had to be killed.
+        status: exit status; the negative signal number if a signal killed it; None if the watchdog ended it.
+        out: its standard output.
+        err: its standard error.
+        orphans: whether processes of it were left and had to be killed.
     """
 
     status: int | None
@@ -52,7 +52,7 @@ class Child:
 
     Args:
         call: returns the exit status.
-        memory: bytes of address space that it may use.
+        memory: address space that it may use, in bytes.
     """
 
     def __init__(self, call: Callable[[], int], memory: int = MEMORY):
@@ -64,7 +64,7 @@ class Child:
             _become(call, None, *(stream.fileno() for stream in self._streams))
 
     def end(self, seconds: float = SECONDS) -> Ended:
-        """Wait for it, at most so long; then for every process that it left."""
+        """Wait for it, at most `seconds`, and then for all processes that it left."""
         status = _wait(self.pid, time.monotonic() + seconds)
         if status is None:
             _kill_group(self.pid)
@@ -97,7 +97,7 @@ def start(
         environment: variables to set.
         before: called in the child first.
         folder: the working folder.
-        memory: bytes of address space that it may use.
+        memory: address space that it may use, in bytes.
     """
 
     def call() -> int:
@@ -118,13 +118,12 @@ def start(
 def command(
     arguments: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS, **more: Any
 ) -> Ended:
-    """A command from beginning to end; see `start`."""
+    """Run a command to its end; see `start`."""
     return start(arguments, environment, **more).end(seconds)
 
 
 def complaint(ended: Ended, statuses: Sequence[int] = (2,)) -> str | None:
-    """What is wrong with the end of a command that should be refused; None where it gave one message and a right
-    status."""
+    """What is wrong with the end of a command that should be refused; None if it gave one message and a good status."""
     messages = [line for line in ended.err.splitlines() if line.startswith("triptych: ")]
     if ended.status not in statuses:
         return f"status {ended.status}: {tail(ended)}"
@@ -135,14 +134,14 @@ def complaint(ended: Ended, statuses: Sequence[int] = (2,)) -> str | None:
 
 
 def failure(ended: Ended, what: str) -> Case | None:
-    """The case of a command that should have given its result and did not; None where it ended with status 0."""
+    """The case of a command that should have succeeded but did not; None if it ended with status 0."""
     if ended.status is None:
         return Case(HUNG, what, tail(ended))
     return Case(LOST, what, tail(ended)) if ended.status else None
 
 
 def tail(ended: Ended) -> str:
-    """The last that was said."""
+    """The end of the error output."""
     return ended.err[-1500:]
 
 
@@ -152,8 +151,7 @@ def message(ended: Ended) -> str:
 
 
 class Forked:
-    """What `processes.run_command` uses of `subprocess.Popen`, by a fork instead of a new Python: the same pipes and
-    signals."""
+    """The part of `subprocess.Popen` that `processes.run_command` uses, with a fork instead of a new Python process."""
 
     def __init__(
         self, command: Sequence[str], *, env: Mapping[str, str], stderr: Any, pass_fds: Sequence[int], **streams: Any
@@ -169,7 +167,7 @@ class Forked:
             _become(lambda: cli.main(arguments), reader, writer, stderr.fileno())
         os.close(reader)
         os.close(writer)
-        self._stdin = os.fdopen(stdin, "w")  # held open: its end closes when this process dies
+        self._stdin = os.fdopen(stdin, "w")  # held open, so that the pipe closes when this process dies
         self.stdout = os.fdopen(stdout, "r", encoding=streams.get("encoding"))
 
     def wait(self, timeout: float | None = None) -> int:
@@ -179,11 +177,11 @@ class Forked:
         return self.returncode
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         os.kill(self.pid, signal.SIGKILL)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         os.kill(self.pid, signal.SIGTERM)
 
 
@@ -191,7 +189,7 @@ FORKING = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=sub
 
 
 def _become(call: Callable[[], int], stdin: int | None, stdout: int, stderr: int) -> None:
-    """In a forked child: take the streams, make the call, and end without anything of the parent's."""
+    """In a forked child: take the streams, make the call, and exit without the parent's cleanup."""
     status = _FAILED
     try:
         os.dup2(stdin if stdin is not None else os.open(os.devnull, os.O_RDONLY), 0)
@@ -203,7 +201,7 @@ def _become(call: Callable[[], int], stdin: int | None, stdout: int, stderr: int
         )
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        torch.set_num_threads(1)  # threads of the parent's pool are not in a fork
+        torch.set_num_threads(1)  # threads of the parent's pool do not exist in a fork
         status = call()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
@@ -214,7 +212,7 @@ def _become(call: Callable[[], int], stdin: int | None, stdout: int, stderr: int
 
 
 def _wait(pid: int, until: float) -> int | None:
-    """The exit status of a child; None where it lives on at that time."""
+    """The exit status of a child; None if it is still running at that time."""
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:

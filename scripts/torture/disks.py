@@ -1,4 +1,4 @@
-"""A full disk, on a small file system: one message, and with free space the same command gives the same results."""
+"""A full disk, on a small file system: one message, and with more space the same command gives the same results."""
 
 import os
 import random
@@ -10,19 +10,19 @@ from pathlib import Path
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 
-BLOCK = 4096  # bytes of a block of tmpfs
-ROOM = 1 << 27  # bytes in addition to what is left at the end: checkpoints of a run while it trains
+BLOCK = 4096  # block size of tmpfs in bytes
+ROOM = 1 << 27  # bytes in addition to those used at the end: checkpoints during training
 
 
 class Disks(Kind):
-    """The results folder, the cache, or both are on a tmpfs that is too small for them."""
+    """The results folder, the cache or both are on a tmpfs that is too small."""
 
     name = "disks"
     title = "a full disk under trunk cache, corpus, OUT (a small tmpfs), and room again"
     cases = 24
 
     def missing(self) -> str | None:
-        """Where no file system can be mounted."""
+        """The reason why no file system can be mounted, if so."""
         if sys.platform != "linux" or os.geteuid() != 0:
             return "mounting a tmpfs needs root on Linux"
         try:
@@ -32,7 +32,7 @@ class Disks(Kind):
             return f"no tmpfs can be mounted here ({error.stderr.decode().strip()})"
 
     def prepare(self) -> None:
-        """The suite with room, and what it takes."""
+        """Run the suite with enough space, and measure how much it takes."""
         self.base = bases.make(
             self.folder / "whole", self.folder / "cache", "lead-3" if self.small else bases.ROWS, "0"
         )
@@ -40,7 +40,7 @@ class Disks(Kind):
         self.needed["both"] = sum(self.needed.values())
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """A disk of some part of what is needed."""
+        """Try a disk with a part of the space needed."""
         place = ("OUT", "cache", "both")[number % 3]
         part = chance.uniform(0.02, 1.05)
         what = f"{place} on a disk of {part:.0%} of what is needed"
@@ -67,11 +67,11 @@ class Disks(Kind):
 
 
 class Mounted:
-    """A tmpfs for as long as the block lasts.
+    """A tmpfs that is mounted during the `with` block.
 
     Args:
-        folder: where it is mounted; made where it is missing.
-        size: in bytes.
+        folder: the mount point; created if it is missing.
+        size: the size in bytes.
 
     Raises:
         subprocess.CalledProcessError: it cannot be mounted.
@@ -86,7 +86,7 @@ class Mounted:
         return self
 
     def resize(self, size: int) -> None:
-        """Make room."""
+        """Change the size of the file system."""
         _mount("mount", "-o", f"remount,size={size}", str(self.folder))
 
     def __exit__(self, *_: object) -> None:
@@ -98,5 +98,5 @@ def _mount(*command: str) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of the blocks that a folder's files take."""
+    """The bytes of all blocks that a folder's files take."""
     return sum(-(-path.stat().st_size // BLOCK) * BLOCK for path in folder.rglob("*") if path.is_file()) + 8 * BLOCK

@@ -1,5 +1,4 @@
-"""Kills between the beginning of a temporary file and its rename: the same command resumes, and nothing is left
-behind."""
+"""Kills between creating a temporary file and renaming it: the same command resumes and leaves nothing behind."""
 
 import os
 import random
@@ -17,14 +16,14 @@ CACHE = "TRIPTYCH_CACHE"
 
 
 class FirstWrites(Kind):
-    """Every file that a suite, its report and its bundle put in place, one kill for each sync and for each rename."""
+    """All files that a suite, its report and its bundle write, with one kill per sync and per rename."""
 
     name = "first-writes"
     title = "kills between a temporary file and its rename"
-    cases = 0  # as many as there are writes
+    cases = 0  # the number of writes
 
     def prepare(self) -> None:
-        """The suite without interruption, with a list of its writes."""
+        """Run the suite without interruption, with a list of its writes."""
         rows = "lead-3" if self.small else "lead-3,lora"
         self.base = bases.make(self.folder / "whole", self.folder / "cache-whole", rows, "0")
         self.entries = sorted(bundle.gather(self.base.out).entries)
@@ -44,7 +43,7 @@ class FirstWrites(Kind):
             self.writes += [(name, place, line) for place, line in enumerate(log.read_text().splitlines())]
 
     def _ready(self, name: str) -> Path:
-        """The folder as it is before a command, with an empty cache."""
+        """The folder as it was before a command, with an empty cache."""
         out = self.folder / "case"
         for path in (out, self.folder / "cache"):
             shutil.rmtree(path, ignore_errors=True)
@@ -52,11 +51,11 @@ class FirstWrites(Kind):
         return out if name == "compare" else self.base.copy(out)
 
     def count(self) -> int:
-        """A kill at every one of the writes."""
+        """The number of writes: one kill for each."""
         return len(self.writes)
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """A kill of everything, or of the suite alone, at one of the writes; then the same command again."""
+        """Kill everything, or only the suite, at one of the writes; then run the same command again."""
         name, place, line = self.writes[number]
         everything = name != "compare" or chance.random() < 0.5
         what = f"{name} killed at {line}, {'everything' if everything else 'the suite alone'}"
@@ -73,9 +72,9 @@ class FirstWrites(Kind):
             return failure
         if different := self.base.difference(out):
             return Case(BELIEVED, what, different)
-        if name == "report":  # a report never sweeps: the folder may be at work; the next suite in it does
+        if name == "report":  # a report never sweeps, because the folder may be in use; the next suite in it does
             again = children.command(self.base.command(out), environment)
-        # folders without content are removed after a day
+        # empty folders are removed after a day
         unfinished = (self.folder / "cache").glob("**/building-*/**/*")
         left = [*bases.leftovers(out), *(str(path) for path in unfinished if path.is_file() and path.stat().st_size)]
         if name == "bundle":
@@ -88,12 +87,12 @@ class FirstWrites(Kind):
 
 
 def interrupt(log: Path, place: int | None, everything: bool = True) -> None:
-    """In a child: list each sync of a file and each rename in a log; die before the one with this number.
+    """In a child: log each sync of a file and each rename, and die before the one with this number.
 
     Args:
-        log: a line for each, of this process and its runs.
-        place: the number; None: die of none.
-        everything: die with all processes of the command; else the command alone dies.
+        log: the log file, with a line for each write of this process and its runs.
+        place: the number; None: do not die.
+        everything: whether all processes of the command die; otherwise only the command does.
     """
     leader = os.getpid()
 

@@ -1,4 +1,4 @@
-"""Indexes of weights that name other files than the folder's own, and weights that change under an index."""
+"""Weight indexes that name files other than the folder's own, and weights that change under an index."""
 
 import json
 import os
@@ -61,14 +61,14 @@ ODD_INDEXES = (
 
 
 class Indexes(Kind):
-    """What is read must be refused, or be seen by the fingerprint."""
+    """What is read must be refused or covered by the fingerprint."""
 
     name = "indexes"
     title = "indexes of weights: `.bin`, folders, `..`, links, missing, changed"
     cases = 200
 
     def prepare(self) -> None:
-        """A model in two files with an index, and everything that an index may name."""
+        """Write a model in two files with an index, and everything that an index may name."""
         torch.manual_seed(0)
         tokenizer = AutoTokenizer.from_pretrained(Tiny().folder())
         model = GPT2LMHeadModel(
@@ -82,11 +82,11 @@ class Indexes(Kind):
         (self.folder / "whole/model.safetensors").unlink()
 
     def write(self, place: Path, chance: random.Random) -> str:
-        """A folder and its surroundings; returns what is odd about it."""
+        """Write a folder and its surroundings; return what is odd about it."""
         for name in ("model", "elsewhere"):
             shutil.rmtree(place / name, ignore_errors=True)
         model = Path(shutil.copytree(self.folder / "whole", place / "model"))
-        moved = sorted(self.tensors)[:: chance.choice((2, 3, 5))]  # the tensors that the odd name is for
+        moved = sorted(self.tensors)[:: chance.choice((2, 3, 5))]  # the tensors with the odd file name
         rest = {name: tensor for name, tensor in self.tensors.items() if name not in moved}
         part = {name: self.tensors[name] for name in moved}
         save_file(rest, model / "rest.safetensors", {"format": "pt"})
@@ -130,8 +130,7 @@ class Indexes(Kind):
         return what
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """An odd index; where it is read, every file of the folder and its surroundings is changed, one after the
-        other."""
+        """Try an odd index; if it is read, change all files of the folder and its surroundings, one at a time."""
         place = self.folder / "case"
         place.mkdir(exist_ok=True)
         what = self.write(place, chance)
@@ -145,8 +144,7 @@ class Indexes(Kind):
 
 
 def read_and_change(place: Path) -> int:
-    """In a child: load the model; change one file after another; say whether what is loaded and its fingerprint
-    agree."""
+    """In a child: load the model, change the files one at a time, and check that weights and fingerprint agree."""
     print(json.dumps(_read_and_change(place)))
     return 0
 
@@ -182,7 +180,7 @@ def _read_and_change(place: Path) -> tuple[str, str]:
 
 
 def _state(folder: Path) -> tuple[list[float], str]:
-    """What is loaded, and the fingerprint; every reader of a model looks at the folder as `compare` does."""
+    """The loaded weights and the fingerprint; every reader of a model inspects the folder as `compare` does."""
     base = BaseModel(str(folder))
     _ = base.tokenizer
     loaded = base.load()

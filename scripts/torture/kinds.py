@@ -1,4 +1,4 @@
-"""Every kind of fault, by name."""
+"""All kinds of fault, by name."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ KINDS: dict[str, type[Kind]] = {
 
 
 def make(name: str, folder: Path, small: bool = False) -> Kind:
-    """A kind of fault; for the arguments see `Kind`.
+    """Create a kind of fault; for the arguments see `Kind`.
 
     Raises:
-        SystemExit: there is none of that name.
+        SystemExit: there is no kind with that name.
     """
     if name not in KINDS:
         raise SystemExit(f"There is no kind {name!r}; there are {', '.join(KINDS)}.")

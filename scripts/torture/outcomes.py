@@ -1,4 +1,4 @@
-"""The outcome of a case, a kind of fault, and the table that counts them."""
+"""The outcome of a case, the base class of kinds of fault, and the table of counts."""
 
 import random
 from abc import ABC, abstractmethod
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-REFUSED = "refused"  # one message, and an exit status that says so
-RIGHT = "right"  # the result is that of the untouched files, or of the run that nothing happened to
+REFUSED = "refused"  # one message and a matching exit status
+RIGHT = "right"  # the result is that of the untouched files or the undisturbed run
 LOST = "lost"  # a finished result is gone, or the same command does not resume
-BELIEVED = "believed"  # what was damaged or exchanged is in the result
+BELIEVED = "believed"  # damaged or exchanged data is in the result
 HUNG = "hung"  # killed by the watchdog
-UNEXPECTED = "unexpected"  # a traceback, no message or several, a signal, a process or temporary file left behind
+UNEXPECTED = "unexpected"  # a traceback, no message or several, a signal, or a process or temporary file left behind
 OUTCOMES = (REFUSED, RIGHT, LOST, BELIEVED, HUNG, UNEXPECTED)
 VIOLATIONS = OUTCOMES[2:]
 
@@ -24,7 +24,7 @@ class Case:
     Attributes:
         outcome: one of `OUTCOMES`.
         what: what was done, in words.
-        detail: what was seen, where it is a violation; else the message, if there was one.
+        detail: what was observed, for a violation; otherwise the message, if any.
     """
 
     outcome: str
@@ -37,12 +37,12 @@ class Kind(ABC):
 
     Args:
         folder: an empty or new folder to work in.
-        small: with suites of a single method, for the share of the tests.
+        small: whether to use suites with a single method, for the test suite.
 
     Attributes:
-        name: on the command line.
-        title: in the table.
-        cases: how many the long form tries, where `count` does not say so.
+        name: the name on the command line.
+        title: the title in the table.
+        cases: the number of cases in the long form, unless `count` is overridden.
     """
 
     name: ClassVar[str]
@@ -54,11 +54,11 @@ class Kind(ABC):
         folder.mkdir(parents=True, exist_ok=True)
 
     def missing(self) -> str | None:
-        """Why this kind cannot be tried on this machine; None where it can."""
+        """Why this kind cannot be tried on this machine; None if it can."""
         return None
 
     def count(self) -> int:
-        """How many cases the long form tries."""
+        """The number of cases in the long form."""
         return self.cases
 
     @abstractmethod
@@ -70,12 +70,12 @@ class Kind(ABC):
         """Try a case.
 
         Args:
-            number: of the case, from 0; where the cases are a list, its place in it.
-            chance: drawn from the seed and the number.
+            number: the number of the case, from 0; if the cases are a list, the index into it.
+            chance: random generator, seeded with the seed and the number.
         """
 
     def case(self, seed: int, number: int) -> Case:
-        """Try the case of this seed and number."""
+        """Try the case with this seed and number."""
         return self.attempt(number, random.Random(f"{self.name} {seed} {number}"))
 
 
@@ -95,7 +95,7 @@ class Tally:
             self.violations.append({"kind": kind.name, "case": number, **vars(case)})
 
     def table(self) -> str:
-        """The counts as a table in Markdown."""
+        """The counts as a Markdown table."""
         lines = [
             "| fault | tried | refused with one message | right result | lost | believed | hung | unexpected |",
             "|---|---:|---:|---:|---:|---:|---:|---:|",

@@ -12,9 +12,8 @@ from torture.outcomes import HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 from triptych.models.base import BaseModel
 from triptych.models.tiny import Tiny
 
-LIMIT = 60.0  # seconds; the bound of the program itself is a few of them
-# Slow, large or malformed for one engine or another: nested and ambiguous repeats, back references, look-around,
-# counts.
+LIMIT = 60.0  # seconds; the program's own limit is a few seconds
+# Slow, large or malformed in some regex engine: nested and ambiguous repeats, back references, look-around, counts.
 PATTERNS = (
     "({a}+)+$",
     "({a}*)*$",
@@ -72,15 +71,14 @@ TEXTS = ("a" * 60, "a" * 3000 + "!", "0_." * 200, "The council met. " * 30, " " 
 
 
 class Patterns(Kind):
-    """Half of the cases are adapters that peft saved, half are tokenizers of a model's folder."""
+    """Half of the cases are adapters saved by peft, half are tokenizers in a model folder."""
 
     name = "patterns"
     title = "regular expressions in adapter_config.json and tokenizer.json"
     cases = 160
 
     def prepare(self) -> None:
-        """An adapter of peft's, a copy of the embedded model, a document, and a table of texts that are slow to
-        match."""
+        """Write a peft adapter, a copy of the built-in model, a document, and a table of slow-to-match texts."""
         torch.manual_seed(0)
         model = get_peft_model(
             BaseModel("tiny").load(), LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM")
@@ -94,7 +92,7 @@ class Patterns(Kind):
         self.tokenizer = json.loads((self.folder / "model/tokenizer.json").read_text())
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """One pattern in one place."""
+        """Try one pattern in one place."""
         pattern = chance.choice(PATTERNS).replace("{a}", chance.choice(LETTERS)).replace("{{", "{").replace("}}", "}")
         name = repr(pattern[:40])
         if chance.random() < 0.08:
@@ -102,7 +100,7 @@ class Patterns(Kind):
         return self.in_adapter(pattern, name, chance) if number % 2 else self.in_tokenizer(pattern, name, chance)
 
     def in_adapter(self, pattern: str, name: str, chance: random.Random) -> Case:
-        """`summarize` with an adapter."""
+        """Run `summarize` with an adapter."""
         field = chance.choice(FIELDS)
         table = field in ("rank_pattern", "alpha_pattern")
         value = {pattern: 2} if table else chance.choice((pattern, [pattern]))
@@ -115,7 +113,7 @@ class Patterns(Kind):
         return judge(ended, f"{field}: {name}")
 
     def in_tokenizer(self, pattern: str, name: str, chance: random.Random) -> Case:
-        """`compare --dry-run` with a tokenizer, which tokenizes every text."""
+        """Run `compare --dry-run` with a tokenizer, which tokenizes every text."""
         where = chance.choice(("Split", "Replace"))
         if where == "Split":
             part = {
@@ -160,7 +158,7 @@ class Patterns(Kind):
 
 
 def judge(ended: children.Ended, what: str) -> Case:
-    """Read, or refused with one message, in bounded time."""
+    """Judge whether a command read its input or refused it with one message, in bounded time."""
     if ended.status is None:
         return Case(HUNG, what, children.tail(ended))
     if ended.status == 0:

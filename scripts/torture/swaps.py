@@ -1,4 +1,4 @@
-"""Files of a results folder exchanged with those of another run or suite, emptied, or cut: refused, or made again."""
+"""Files of a results folder swapped with those of another run or suite, emptied or truncated: refused or remade."""
 
 import json
 import os
@@ -34,25 +34,25 @@ RUN_FILES = (
     "adapter/*.safetensors",
 )
 ROW_FILES = ("search.json", "micro_batch.json", "trials")
-AUTO = "training.micro_batch_size=auto"  # so that every method keeps a micro_batch.json
+AUTO = "training.micro_batch_size=auto"  # so that every method has a micro_batch.json
 SOURCES = ("another seed", "another method", "other data", "other settings")
 HARM = (*SOURCES, *SOURCES, "emptied", "cut at a line", "cut anywhere", "a line twice", "a byte flipped")
 READERS = ("report", "report", "report", "bundle", "bundle", "evaluate", "evaluate", "resumed")
 
 
 class _CutOff(Exception):
-    """Ends a run after a checkpoint."""
+    """Raised to end a run after a checkpoint."""
 
 
 class Swaps(Kind):
-    """Three finished suites of the same methods: two of them differ from the first in data or settings."""
+    """Three finished suites with the same methods; two of them differ from the first in data or settings."""
 
     name = "swaps"
     title = "histories, predictions, adapters, searches, trials, checkpoints swapped, emptied, cut"
     cases = 240
 
     def prepare(self) -> None:
-        """The suites, and of each run what it leaves when it is cut off: a checkpoint; and finished trials."""
+        """Make the suites, and what each run leaves when it is interrupted: a checkpoint and finished trials."""
         os.environ["TRIPTYCH_CACHE"] = str(self.folder / "cache")
         table = self.folder / "others.jsonl"
         stories = Newswire(train_documents=40, data_seed=5).examples("train")
@@ -81,14 +81,14 @@ class Swaps(Kind):
             self._cut_off(each)
 
     def _cut_off(self, base: bases.Base) -> None:
-        """Next to a suite's results, what its runs leave when they are cut off."""
+        """Make what a suite's runs leave when they are interrupted, next to the suite's results."""
         shutil.rmtree(f"{base.out}-cut", ignore_errors=True)
         ended = children.Child(lambda: cut_off(base.out, Path(f"{base.out}-cut"))).end(600)
         if ended.status != 0:
             raise RuntimeError(children.tail(ended))
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """One file, one harm, one reader."""
+        """Try one file, one kind of harm and one reader."""
         reader = chance.choice(READERS[:5] if self.small else READERS) if number % 8 or self.small else "unfinished"
         label, seed = "lora" if self.small else chance.choice(LABELS), chance.choice((0, 1))
         unfinished = reader == "unfinished"
@@ -99,7 +99,7 @@ class Swaps(Kind):
             else (*RUN_FILES, *RUN_FILES, "search.json", "suite.json", "comparison.json", "micro_batch.json")
         )
         if unfinished:
-            seed = 0 if file in ROW_FILES else seed  # the run that makes the search
+            seed = 0 if file in ROW_FILES else seed  # the run that does the search
             self._undo(out, label, seed, file)
         harm = chance.choice(
             [each for each in HARM if each == "another seed" or each not in SOURCES] if self.small else HARM
@@ -116,7 +116,7 @@ class Swaps(Kind):
         return self.judge(reader, out, label, seed, what)
 
     def _undo(self, out: Path, label: str, seed: int, file: str) -> None:
-        """Bring a run back to before its end, where it reads this file next: a checkpoint, a search or trials of it."""
+        """Reset a run to a point at which it reads this file next: a checkpoint, a search or its trials."""
         place, left = out / "runs" / label / str(seed), self._cut_folder(self.base, label, seed)
         shutil.rmtree(place)
         if file == "checkpoint":
@@ -129,7 +129,7 @@ class Swaps(Kind):
         return Path(f"{base.out}-cut") / "runs" / label / str(seed)
 
     def source(self, harm: str, label: str, seed: int, file: str) -> Path:
-        """The file that takes the place of another."""
+        """The file that replaces another."""
         base = self.others.get(harm, self.base)
         label = LABELS[1 - LABELS.index(label)] if harm == "another method" else label
         seed = 1 - seed if harm == "another seed" else seed
@@ -140,21 +140,20 @@ class Swaps(Kind):
         return locate(base.out, label, seed, file)
 
     def judge(self, reader: str, out: Path, label: str, seed: int, what: str) -> Case:
-        """What a reader makes of the folder."""
+        """Judge what a reader does with the folder."""
         run = out / "runs" / label / str(seed)
         if reader in ("resumed", "unfinished"):
             ended = children.command(self.base.command(out), {"TRIPTYCH_CACHE": str(self.folder / "cache")})
             if ended.status is None:
                 return Case(HUNG, what, children.tail(ended))
-            if ended.status == 1:  # a run was refused: it is recorded as failed, with its message
+            if ended.status == 1:  # a run was refused: it is recorded as failed with its message
                 failed = [line for line in ended.err.splitlines() if line.startswith("triptych: failed")]
                 unclear = "triptych: unexpected " in ended.err or "Traceback" in ended.err or not failed
                 return Case(UNEXPECTED if unclear else REFUSED, what, children.tail(ended))
             if ended.status != 0:
                 wrong = children.complaint(ended)
                 return Case(UNEXPECTED, what, wrong) if wrong else Case(REFUSED, what, children.message(ended))
-            # A suite that is resumed keeps the adapter of a finished run and does not open it; what opens it refuses
-            # it.
+            # A resumed suite keeps the adapter of a finished run without opening it; whatever opens it refuses it.
             tensors = next(run.glob("adapter/*.safetensors"), run) if reader == "resumed" else run
             different = self.base.difference(out, str(tensors.relative_to(out)))
             return Case(BELIEVED, what, different) if different else Case(RIGHT, what)
@@ -167,13 +166,13 @@ class Swaps(Kind):
 
 
 def watched(read: Callable[[], Any], whole: Any, what: str, seconds: float = children.SECONDS) -> Case:
-    """What comes of reading, in a child that the watchdog ends.
+    """The outcome of reading in a child with a watchdog.
 
     Args:
         read: reads the results.
-        whole: what it returns for untouched results.
+        whole: the expected result for untouched files.
         what: the case, in words.
-        seconds: after which it has hung.
+        seconds: the time after which it has hung.
     """
 
     def judged() -> tuple[str, str]:
@@ -200,7 +199,7 @@ def watched(read: Callable[[], Any], whole: Any, what: str, seconds: float = chi
 
 
 def scores(run: Path) -> tuple[float, int | None, float | None]:
-    """What `restored` gives, from a child as the cases make it: on one thread."""
+    """The result of `restored` in a child with one thread, as in the cases."""
 
     def call() -> int:
         print(f"\n{json.dumps(restored(run))}")
@@ -214,7 +213,7 @@ def scores(run: Path) -> tuple[float, int | None, float | None]:
 
 
 def cut_off(out: Path, to: Path) -> int:
-    """In a child: begin each run of a suite anew elsewhere, keep its trials, and end it after its first checkpoint."""
+    """In a child: restart each run of a suite elsewhere, keep its trials, and end it after its first checkpoint."""
     suite, table = entries.resolve(read_suite_file(out / "suite.json"))
     for label in LABELS:
         row = entries.find_entry(table, label)
@@ -236,7 +235,7 @@ def cut_off(out: Path, to: Path) -> int:
 
 
 def locate(out: Path, label: str, seed: int, file: str) -> Path:
-    """A file or folder of a run, a method or a suite."""
+    """The path of a file or folder of a run, a method or a suite."""
     if file in ("suite.json", "comparison.json"):
         return out / file
     if file in ROW_FILES:
@@ -246,7 +245,7 @@ def locate(out: Path, label: str, seed: int, file: str) -> Path:
 
 
 def replace(path: Path, source: Path) -> None:
-    """A file or folder by a copy of another."""
+    """Replace a file or folder with a copy of another."""
     if path.is_dir():
         shutil.rmtree(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +253,7 @@ def replace(path: Path, source: Path) -> None:
 
 
 def damage(path: Path, harm: str, chance: random.Random) -> None:
-    """A file, or one of a folder, without its content or part of it."""
+    """Empty or truncate a file, or a file in a folder."""
     if path.is_dir():
         path = chance.choice(sorted(each for each in path.rglob("*") if each.is_file()))
     content = path.read_bytes() if path.is_file() else b"{}\n"
@@ -275,7 +274,7 @@ def damage(path: Path, harm: str, chance: random.Random) -> None:
 
 
 def page(out: Path) -> str:
-    """Everything that a report of the folder is made from."""
+    """Everything that a report on the folder is made from."""
     results = reading.read_results(out, partial=True)
     comparison = compare_results(results)
     parts = [
@@ -300,6 +299,6 @@ def bundle_entries(out: Path) -> dict[str, bytes]:
 
 
 def restored(run: Path) -> tuple[float, int | None, float | None]:
-    """What `evaluate` finds of a run: test loss, summaries that are the recorded ones, and the recorded loss."""
+    """The result of `evaluate`: test loss, number of summaries that match the record, and recorded loss."""
     result = evaluate.evaluate_run(run, "cpu", {})
     return round(result.test_loss, 6), result.identical_predictions, result.recorded_test_loss
