@@ -39,10 +39,10 @@ def judged_different(scores: Scores, resamples: int) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
+    parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons per number")
     parser.add_argument("--resamples", type=int, default=3_000, help="number of resamples and permutations")
     parser.add_argument(
-        "--documents", type=int, nargs="+", default=(48, 200, 3_000), help="these numbers of documents alone"
+        "--documents", type=int, nargs="+", default=(48, 200, 3_000), help="only these numbers of documents"
     )
     chosen = parser.parse_args()
     print(f"A difference of 2.8 standard errors, {chosen.simulations} simulations each: found")

@@ -53,7 +53,7 @@ def main() -> None:
     train.add_argument("--rounds", type=int, default=1)
     train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument("--only", default=",".join(CONTENDERS), help="contenders, separated by commas")
-    train.add_argument("--json", type=Path, help="a file for every figure")
+    train.add_argument("--json", type=Path, help="a JSON file for all measurements")
     options = parser.parse_args()
     if options.command == "write":
         write_model(options)

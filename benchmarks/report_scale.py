@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--documents", type=int, default=11_490, help="test documents")
     parser.add_argument("--words", type=int, default=60, help="words of a summary")
     parser.add_argument("--out", type=Path, help="where to write the records")
-    parser.add_argument("--browser", action="store_true", help="open the page in Chromium, too")
+    parser.add_argument("--browser", action="store_true", help="also open the page in Chromium")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         out = chosen.out or Path(folder) / "out"

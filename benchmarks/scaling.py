@@ -153,7 +153,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["ranks", "checkpoints", "executors"])
-    parser.add_argument("--model", help="a folder in transformers' format; for ranks and checkpoints")
+    parser.add_argument("--model", help="a transformers folder, for ranks and checkpoints")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     options = parser.parse_args()
     if options.what != "executors" and options.model is None:

@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder with a full-size GPT-2")
     parser.add_argument("articles", help="a table with articles")
-    parser.add_argument("--count", type=int, default=200, help="articles, at most (default: 200)")
+    parser.add_argument("--count", type=int, default=200, help="maximum number of articles (default: 200)")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--beams", type=int, default=1)

@@ -253,9 +253,9 @@ PARTS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
-    parser.add_argument("--only", choices=PARTS, help="this part alone")
-    parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS, help="these numbers of documents alone")
+    parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons per number")
+    parser.add_argument("--only", choices=PARTS, help="run only this part")
+    parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS, help="only these numbers of documents")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated tables of equal methods")
     parser.add_argument("--quick", action="store_true", help="50 simulations of 48 and 200 documents")
     chosen = parser.parse_args(arguments)

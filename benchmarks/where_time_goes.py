@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train and test files")
     parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
-    parser.add_argument("--batch", type=int, default=3, help="documents of a training step")
+    parser.add_argument("--batch", type=int, default=3, help="documents per training step")
     parser.add_argument("--documents", type=int, default=16, help="documents per turn of generation, one batch")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--summary-tokens", type=int, default=128)

@@ -42,7 +42,7 @@ def main() -> int:
     """Parse the command line and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--name", default="abisee/cnn_dailymail", help="of the data set: OWNER/NAME")
+    parser.add_argument("--name", default="abisee/cnn_dailymail", help="name of the data set: OWNER/NAME")
     parser.add_argument("--config", default="3.0.0", help="its configuration; an empty string for none")
     parser.add_argument("--train", type=int, default=1000, help="training pairs, 0 for all")
     parser.add_argument("--validation", type=int, default=1000, help="validation pairs, 0 for all")

@@ -24,8 +24,8 @@ from triptych.plugins import import_plugins
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where to work; empty or new")
-    parser.add_argument("--only", default=",".join(KINDS), metavar="KIND,KIND", help=f"of {', '.join(KINDS)}")
+    parser.add_argument("folder", type=Path, help="folder to work in; empty or new")
+    parser.add_argument("--only", default=",".join(KINDS), metavar="KIND,KIND", help=f"kinds: {', '.join(KINDS)}")
     parser.add_argument("--cases", type=int, help="cases per kind (default: the long form)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")

@@ -218,9 +218,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder for the suites; empty or new")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--longest", type=float, default=12.0, help="seconds between a checkpoint and the kill, at most"
-    )
+    parser.add_argument("--longest", type=float, default=12.0, help="maximum seconds between a checkpoint and the kill")
     parser.add_argument("--set", nargs="+", default=[], dest="settings", metavar="KEY=VALUE")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ def try_wheel(wheel: Path, python: str, methods: str | None, folder: Path) -> No
 def main() -> int:
     """Parse the command line and try the newest wheel of the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the wheel is")
+    parser.add_argument("folder", type=Path, help="folder of the wheel")
     parser.add_argument("--python", default=sys.executable, help="the interpreter to try it with")
     parser.add_argument("--methods", help="methods of the demo, separated by commas (default: all)")
     options = parser.parse_args()

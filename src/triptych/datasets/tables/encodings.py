@@ -136,7 +136,7 @@ def read_lines(file: File) -> Generator[str, None, None]:
     """Yield the lines of a file with their line breaks; only a line feed ends a line.
 
     Raises:
-        DataError: see `read_text`, or a line is longer than `MAX_LINE`.
+        DataError: as for `read_text`, or if a line is longer than `MAX_LINE`.
     """
     begun: list[str] = []
     size, number = 0, 1

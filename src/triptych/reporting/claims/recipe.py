@@ -87,7 +87,7 @@ def stopping(results: Results) -> str | None:
 
 
 def choices(results: Results) -> str | None:
-    """Why each method has its size and target modules; methods with the same choice share a sentence."""
+    """Why each method has its size and place in the model; methods with the same choice share a sentence."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for label in results.labels:
         runs = [run for run in results.of(label) if run.trained]
