@@ -1,8 +1,8 @@
-"""The tables of newswire's stories: for each kind its slots, openings, facts and colour.
+"""The tables of newswire's stories: slots, openings, facts and color for each kind.
 
 In a template ``[this|that]`` picks one alternative, ``{slot}`` writes the value as an article would ("$3.2 million",
-"twelve"), and ``{slot:s}`` writes it as a highlight would ("$3.2m", "12"). A highlight only repeats values that the
-article's sentences contain. Each list entry is written as the sentences that it produces.
+"twelve"), and ``{slot:s}`` writes it as a highlight would ("$3.2m", "12"). Highlights only repeat values that are in the
+article's sentences. Each list entry is written as the sentences that it produces.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of story: the values it draws, its opening sentences, its facts, and colour that highlights omit."""
+    """One kind of story: the values it draws, its opening sentences, its facts, and color that highlights omit."""
 
     slots: Mapping[str, Slot]
     openings: tuple[str, ...]
