@@ -1,6 +1,6 @@
 """Triptych: compare ways to fine-tune a causal language model for summarization.
 
-Public names are listed in `__all__`; docs/api.md shows their use. Each is imported when it is first used, so that
+Public names are listed in `__all__`; docs/api.md shows their use. Each is imported on first use, so that
 `import triptych` is fast and does not import torch.
 """
 

@@ -1,7 +1,7 @@
 """Every command as a function: what `triptych COMMAND` does, with typed arguments and results.
 
 Modules that need torch, matplotlib or scipy are imported by the functions that need them: `report`, `advise` and
-`score` run without torch, and `list_registered`, `describe_data` and a mistyped name without any of them.
+`score` run without torch; `list_registered`, `describe_data` and the rejection of a mistyped name need none of them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ CONTRACTS = (Method, Baseline, Dataset, Metric, EmbeddedModel, Family)
 
 @dataclass(frozen=True)
 class Registered:
-    """What can be named in a suite.
+    """What a suite can name.
 
     Attributes:
         plugins: for each contract (`method`, `baseline`, `data set`, ...), its classes by name; their `model_fields`
@@ -63,12 +63,12 @@ class Registered:
 
 @dataclass(frozen=True)
 class DataDescription:
-    """What a data folder holds, and how it would be read.
+    """The contents of a data folder, and how they would be read.
 
     Attributes:
         tables: its splits with their files, columns and first pair, and what is not read.
-        language: what ROUGE would count, and why.
-        cut: how many rows training and each split that is missing get by `[split]`; empty where nothing is cut.
+        language: the language that ROUGE would use, and why.
+        cut: the rows that `[split]` gives to training and to each missing split; empty if no split is missing.
     """
 
     tables: tables.Description
@@ -94,41 +94,41 @@ def compare(
     plugins: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> Comparison:
-    """Run every method of a suite, each run in a child process, compare, and write tables and reports to `out`.
+    """Run every method of a suite, each run in a child process, compare them, and write tables and reports to `out`.
 
-    The same suite in an `out` that exists is resumed. Methods and seeds that it does not have are added to it; what it
-    has stays in it, and finished runs are not touched.
+    If `out` already has the same suite, it is resumed. New methods and seeds are added to it; the existing ones stay,
+    and finished runs are not touched.
 
     Args:
         suite_file: a suite in TOML, `OUT/suite.json`, or a results folder, which is resumed or extended.
         data: a path, a name on the Hub, or documents with summaries: a pandas or polars DataFrame, a data set of the
-            package datasets, a list of pairs (document, summary) or of dictionaries, or a dictionary of splits. What is
-            not a path or name is written to `OUT/data`, into a folder named after its content. None: that of the suite.
-        model: a transformers folder, a name on the Hub, or an embedded model; None: that of the suite.
-        out: the results folder, after which a comparison without a preset or a name of its own is named; None: the one
-            given as `suite_file`, else `results/NAME`.
-        preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
-        settings: keys of a suite file, tables as dictionaries or with dotted keys (`limits.train_documents`); they
+            package datasets, a list of pairs (document, summary) or of dictionaries, or a dictionary of splits. All but
+            paths and names are written to a folder in `OUT/data` named after their content. None: the suite's data.
+        model: a transformers folder, a name on the Hub, or an embedded model; None: the suite's model.
+        out: the results folder; a comparison without a preset or a name is named after it. None: the folder given as
+            `suite_file`, else `results/NAME`.
+        preset: settings to start from; None: `assignment` with a suite file, a model or data, else `demo`.
+        settings: keys of a suite file, with tables as dictionaries or dotted keys (`limits.train_documents`); they
             override the suite file and the preset.
         methods: labels of methods and baselines, as a list or separated by commas; None: those of the suite.
-        seeds: the seeds, one, or a text such as `0,1,2`; None: those of the suite.
+        seeds: a list of seeds, one seed, or a text such as `0,1,2`; None: those of the suite.
         within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
-            chosen as `plan` does, the same for every method; an `out` that exists keeps its own. None: the suite's
-            sizes are as they are.
-        fresh: start over; what `out` holds is kept under another name.
-        executor: `local`, one run after the other on this machine; `ray`, a Ray cluster on this machine; or
+            chosen as `plan` does, the same for every method; an existing `out` keeps its sizes. None: the suite's
+            sizes are used.
+        fresh: start over; the previous contents of `out` are kept under another name.
+        executor: `local`, one run after another on this machine; `ray`, a Ray cluster on this machine; or
             `ray://HOST:PORT`.
         resources: what each run needs of a Ray worker; None: one core.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
-        listener: called with each event of `triptych.run.events` and the run that it is about (None: the suite). By
-            default a notebook shows a bar, and elsewhere nothing is shown.
+        listener: called with each event of `triptych.run.events` and the run that it is about (None: the suite). The
+            default shows a bar in a notebook, and nothing elsewhere.
 
     Returns:
-        What `OUT/comparison.json` holds. A run that failed is named in its method's `failed_seeds`.
+        The contents of `OUT/comparison.json`. A failed run is listed in its method's `failed_seeds`.
 
     Raises:
-        InputError: the suite cannot be carried out; nothing was written.
+        InputError: the suite cannot be run; nothing was written.
         RunFailed: every run failed.
     """
     from triptych.run import entries
@@ -198,9 +198,9 @@ def dry_run(
     timing: bool = True,
     listener: Listener | None = None,
 ) -> "DryRun":
-    """What `compare` would do: its runs, documents and disk, and its time, by a few timed documents of each method.
+    """Forecast what `compare` would do: runs, documents, disk, and the time, from a few timed documents per method.
 
-    Nothing is written, and a results folder that `compare` would refuse is named in `refusal`.
+    Nothing is written. If `compare` would refuse the results folder, `refusal` says why.
 
     Args:
         suite_file: as for `compare`.
@@ -220,7 +220,7 @@ def dry_run(
         listener: called with the plan as soon as it is known, and with each method's estimate as it is made.
 
     Raises:
-        InputError: the suite cannot be carried out.
+        InputError: the suite cannot be run.
     """
     from triptych.run import entries
     from triptych.suite import executors
@@ -244,7 +244,7 @@ def dry_run(
         grown, refusal = given.as_kept(resolved, folder), None
         try:
             grown = check_claim(folder, grown, fresh).suite
-        except ResultsError as error:  # nothing is written, so that the plan can be made all the same
+        except ResultsError as error:  # nothing is written, so the plan can still be made
             refusal = str(error)
         began = reading.began_from(given.file, preset, over)
         hear(None, ResolvedEvent(suite=grown, preset=began, out=str(folder)))
@@ -268,7 +268,7 @@ def dry_run(
 
 @quietly()
 def _settings_within(*arguments: Any) -> dict[str, Any]:
-    """`planner.settings_within`, without the bars and warnings of libraries."""
+    """`planner.settings_within` without progress bars and warnings from libraries."""
     from triptych.planning import planner
 
     return planner.settings_within(*arguments)
@@ -290,11 +290,11 @@ def train(
     plugins: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> list[Record]:
-    """Run one method of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
+    """Run one method of a suite in this process, once for each seed; each run is saved in `OUT/runs/LABEL/SEED`.
 
     Args:
-        label: a method, a baseline, or a label that the suite defines; a suite that does not name it gets it as its
-            only method.
+        label: a method, a baseline, or a label that the suite defines; if the suite does not name it, it becomes the
+            suite's only method.
         suite_file: as for `compare`.
         data: as for `compare`.
         model: as for `compare`.
@@ -333,8 +333,8 @@ def load(
     """Load a run, or an adapter that peft saved, to summarize with: `triptych.load(RUN).summarize(texts)`.
 
     Args:
-        run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, where only one run can be meant, `OUT/runs/LABEL` or
-            OUT; or `OUT@best`, the method that trains with the best mean on the primary measure.
+        run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, if only one run can be meant, `OUT/runs/LABEL` or OUT;
+            or `OUT@best`, the method with training that has the best mean on the primary measure.
         model: the base model, where it is not available under its recorded name.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
@@ -349,7 +349,7 @@ def load(
 def load_all(
     runs: Sequence[str | Path], *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
 ) -> "list[Trained]":
-    """Load several runs, each as `load` does, with each base model in memory once.
+    """Load several runs as `load` does, with each base model in memory only once.
 
     Args:
         runs: the folders, as for `load`.
@@ -379,14 +379,14 @@ def evaluate(
     device: str | None = None,
     plugins: Sequence[str] = (),
 ) -> "Evaluation":
-    """Compute the test loss and the summaries of a saved run again, and compare them with its record.
+    """Recompute the test loss and the summaries of a saved run, and compare them with its record.
 
     Args:
         run: as for `load`.
         model: where the base model is now; None: where the record says.
         data: where the documents are now; None: where the record says. For an adapter that peft saved, the data to
             evaluate it on.
-        settings: for an adapter that peft saved, keys of a suite file, tables as dictionaries.
+        settings: for an adapter that peft saved, keys of a suite file, with tables as dictionaries.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
 
@@ -415,25 +415,25 @@ def summarize(
     plugins: Sequence[str] = (),
     note: Callable[[str], None] = lambda sentence: None,
 ) -> "Iterator[tuple[Trained, str, Summary]]":
-    """Summarize documents with one run or several, which share one base model in memory.
+    """Summarize documents with one or more runs, which share one base model in memory.
 
     Args:
-        runs: the runs, or one, each as for `load`.
-        documents: files, or one: a text is one document, a table has one in each row, a folder has several texts and
+        runs: one or more runs, each as for `load`.
+        documents: one or more files: a text is one document, a table has one in each row, a folder has texts and
             tables, `notes/*.txt` is a pattern, `-` is standard input. Or pairs of an id and a text.
-        text: one document, as a text.
-        column: the tables' column with the documents; None: that of the runs, else recognised by its usual names.
+        text: the text of one document.
+        column: the tables' column with the documents; None: the runs' column, else one with a usual name.
         model: as for `load`.
         device: as for `load`.
         plugins: as for `load`.
-        note: called with a sentence on the files of a folder that are not read.
+        note: called with a sentence about files in a folder that are not read.
 
     Returns:
         The run, the document's id and the summary, for each document and run, as they are generated.
 
     Raises:
-        InputError: a run cannot be loaded or the documents cannot be read; raised before anything is generated, but
-            for a row of a table that turns out to be empty.
+        InputError: a run cannot be loaded or the documents cannot be read; raised before anything is generated,
+            except for a table row that turns out to be empty.
     """
     from triptych.use import summarizers
 
@@ -468,26 +468,26 @@ def summarize_to_file(
     each: "Callable[[Trained, Summary], None]" = lambda trained, summary: None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> int:
-    """Summarize documents into a table: a line for each, with its id, the columns of its own table and the summaries.
+    """Summarize documents into a table: a row for each, with its id, the columns of its source table and the summaries.
 
     Args:
         runs: as for `summarize`.
         documents: files, as for `summarize`.
-        file: .csv or .jsonl; it is complete or absent.
+        file: the .csv or .jsonl to write; it is written completely or not at all.
         column: as for `summarize`.
         overwrite: replace a file that exists.
         model: as for `load`.
         device: as for `load`.
         plugins: as for `load`.
-        progress: called with how many of how many documents are done.
+        progress: called with the number of documents done and the number in all.
         each: called with every run and summary.
         note: as for `summarize`.
 
     Returns:
-        How many documents were summarized.
+        The number of documents summarized.
 
     Raises:
-        InputError: as for `summarize`; or the file exists, cannot be written, or ends otherwise.
+        InputError: as for `summarize`; or the file exists, cannot be written, or has another extension.
     """
     from triptych.use import summary_files
 
@@ -516,26 +516,26 @@ def export(
     progress: Callable[[int, int], None] | None = None,
     device: str | None = None,
 ) -> str:
-    """Write what a run trained as a folder that needs no Triptych, with examples and a model card.
+    """Export what a run trained to a folder that works without Triptych, with examples and a model card.
 
     Args:
         run: as for `load`.
-        folder: a new or an empty folder.
+        folder: a new or empty folder.
         model: the base model, where it is not available under its recorded name.
         plugins: Python files with plug-ins.
         documents: test documents that the exported model summarizes greedily and by sampling, as servers do, for the
             card's comparison with the run's own decoding; 0: none.
         push_to: upload the folder to the Hub under this name, USER/NAME, with the user's own token; None: nothing is
             uploaded.
-        public: anyone may see what is uploaded; else it is private.
+        public: anyone can see the upload; otherwise it is private.
         progress: called with `(summaries written, summaries in all)` while they are written.
-        device: where they are written: cpu, cuda or mps; None: the best there is.
+        device: the device that writes them: cpu, cuda or mps; None: the best there is.
 
     Returns:
-        What was written and, if it was uploaded, its address, in a sentence.
+        A sentence that says what was written and, if it was uploaded, its address.
 
     Raises:
-        InputError: there is nothing to export, `folder` holds files, the result is not the run's model, or it cannot
+        InputError: there is nothing to export, `folder` is not empty, the result is not the run's model, or it cannot
             be uploaded.
     """
     from triptych.use import publish
@@ -562,15 +562,15 @@ def report(
     """Compare the runs of results folders again, and write `comparison.json`, the tables and the reports.
 
     Args:
-        outs: a results folder, or several, which are joined into one table if they may be.
-        to: the folder to write to; None: the results folder, where there is one only.
-        texts: with summaries in the reports; False: for data that may not be passed on. Then, with `to`, that folder
-            becomes a results folder of its own: suite, records, histories and scores, without any text.
-        settings: the section `report` of a suite: title, author, course, date, reason. Where a folder's own report is
-            written, its suite.json keeps them.
+        outs: one or more results folders; several are joined into one table if their runs may be compared.
+        to: the folder to write to; None: the results folder, if there is only one.
+        texts: include summaries in the reports; False is for data that may not be passed on. Then, with `to`, that
+            folder becomes a results folder itself, with suite, records, histories and scores but no text.
+        settings: the section `report` of a suite: title, author, course, date, reason. If the report is written to
+            the results folder itself, its suite.json keeps them.
 
     Returns:
-        What `comparison.json` holds.
+        The contents of `comparison.json`.
 
     Raises:
         InputError: a folder is unreadable, its runs may not be compared in one table, or it cannot be written.
@@ -595,13 +595,13 @@ def advise(
     """Name the cheapest method within a budget that is shown to be at most `analysis.margin` worse than the best one.
 
     Args:
-        out: a results folder; or a folder with its `comparison.json` alone, whose figures are taken as they are.
-        max_parameters: trainable parameters, at most, such as 1e6 or `1M`; None: any number.
-        max_seconds: training seconds, at most, or a text such as `30min`; None: any time.
-        max_memory: peak memory of training in bytes, at most, or a text such as `8GB`; None: any amount.
+        out: a results folder; or a folder with only its `comparison.json`, whose figures are taken as they are.
+        max_parameters: the most trainable parameters, such as 1e6 or `1M`; None: no limit.
+        max_seconds: the longest training time in seconds, or a text such as `30min`; None: no limit.
+        max_memory: the highest peak memory of training in bytes, or a text such as `8GB`; None: no limit.
 
     Returns:
-        The choice, the folders of its runs, and its rivals; `text` says all of it in words.
+        The choice, the folders of its runs, and its rivals; `text` says it all in words.
 
     Raises:
         InputError: the folder is unreadable, or a limit is not a quantity of 0 or more.
@@ -641,8 +641,8 @@ def bundle(
     Args:
         out: a results folder with its report.
         file: the zip to write.
-        max_megabytes: megabytes (10^6 bytes) of fine-tuned models, at most; above it the largest are left out. None:
-            any number.
+        max_megabytes: the most megabytes (10^6 bytes) of fine-tuned models; beyond that, the largest are left out.
+            None: no limit.
         overwrite: replace a file that exists.
         plugins: Python files with plug-ins that the methods need; they go into the zip.
 
@@ -669,11 +669,11 @@ def play(
     device: str | None = None,
     plugins: Sequence[str] = (),
 ) -> None:
-    """Serve a web page that shows an article's summaries by every method side by side, until it is interrupted.
+    """Serve a web page that shows an article's summaries by every method side by side, until interrupted.
 
     Args:
         out: a results folder.
-        host: the address to listen on; the default is this machine alone.
+        host: the address to listen on; the default is reachable from this machine only.
         port: the port to listen on.
         model: as for `load`.
         device: as for `load`.
@@ -703,20 +703,20 @@ def init(
 ) -> Path:
     """Write a suite file with every key, its default and its meaning.
 
-    Model and data are looked at: recognised columns are written out, and limits that fit the model's window and this
-    machine.
+    The model and data are inspected: recognized columns are written out, and so are limits that fit the model's
+    context window and this machine.
 
     Args:
-        file: to write; its folder must exist.
+        file: the file to write; its folder must exist.
         model: as for `compare`.
-        data: a path, or a name on the Hub, of which nothing is downloaded.
+        data: a path, or a name on the Hub, from which nothing is downloaded.
         preset: as for `compare`.
         settings: as for `compare`; they are written out.
         device: as for `compare`.
         plugins: as for `compare`.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         InputError: model or data cannot be read, a setting is wrong, or the file exists.
@@ -739,10 +739,10 @@ def init(
 
 
 def env() -> dict[str, Any]:
-    """Versions, commit and hardware of this machine, for a bug report; no path, name or token of the user's.
+    """Versions, commit and hardware of this machine, for a bug report; without the user's paths, name or tokens.
 
     Returns:
-        Plain values by name, as JSON holds them.
+        Plain values by name, as in JSON.
     """
     from triptych.machine import choose_device, choose_precision
     from triptych.run import provenance
@@ -781,7 +781,7 @@ def list_registered(plugins: Sequence[str] = ()) -> Registered:
 
 
 def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None) -> DataDescription:
-    """Say what a data folder or file holds and how it would be read; every row is read.
+    """Describe what a data folder or file contains and how it would be read; every row is read.
 
     Args:
         path: the folder or file.
@@ -805,7 +805,7 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
 
 
 def _peek(values: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
-    """The first value, None where there is none, and all of them."""
+    """The first value (None if there is none), and all of them."""
     source = iter(values)
     first = next(source, None)
     return first, () if first is None else chain([first], source)

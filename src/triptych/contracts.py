@@ -34,7 +34,7 @@ class Example:
 
 @dataclass
 class ModelParts:
-    """A causal language model of transformers taken apart, so that a method works on every family."""
+    """The parts of a transformers causal language model, so that a method works on every family."""
 
     model: PreTrainedModel
     trunk: nn.Module  # token embeddings [B, T, D] in, final hidden states [B, T, D] out
@@ -46,7 +46,7 @@ class ModelParts:
     hidden_size: int
     vocabulary_size: int
     max_positions: int | None  # None: no fixed limit
-    attention_projections: tuple[str, ...]  # name endings of all matrices that make queries, keys and values
+    attention_projections: tuple[str, ...]  # name endings of all matrices that compute queries, keys and values
 
     @property
     def device(self) -> torch.device:
@@ -59,22 +59,22 @@ class Context:
     """What a method may use besides the model."""
 
     tokenizer: PreTrainedTokenizerBase
-    generator: torch.Generator  # of the CPU, seeded by the run; the only source of random numbers
-    frequent_tokens: Tensor  # token ids by falling frequency in the training documents
+    generator: torch.Generator  # on the CPU, seeded by the run; the only source of random numbers
+    frequent_tokens: Tensor  # token ids in order of decreasing frequency in the training documents
 
 
 @dataclass
 class AdaptedModel:
-    """What a method returns: the parts to train, with `requires_grad` set exactly.
+    """What a method returns: the model and its learned inputs, with `requires_grad` set on exactly what is trained.
 
     Attributes:
         parts: the model, changed in place or not.
-        virtual_tokens: an embedding [P, D] put into every input sequence, or None.
+        virtual_tokens: an embedding [P, D] inserted into every input sequence, or None.
         placement: of the virtual tokens: "before" the document, or "after" it.
-        prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without
-            arguments, gives them as one tensor [L, 2, H, P, D / heads].
-        peft_config: PEFT's own description of the adapter, where PEFT has one.
-        notes: what else a reader of the record may want to know of the adaptation, by name.
+        prefix: learned keys and values that every layer sees before the sequence, or None; its `forward()`, without
+            arguments, returns them as one tensor [L, 2, H, P, D / heads].
+        peft_config: PEFT's configuration of the adapter, if PEFT has one.
+        notes: further facts about the adaptation for the record, by name.
     """
 
     parts: ModelParts
@@ -86,27 +86,27 @@ class AdaptedModel:
 
     @property
     def num_virtual_tokens(self) -> int:
-        """P, 0 where there are none."""
+        """P; 0 if there are none."""
         return self.virtual_tokens.num_embeddings if self.virtual_tokens is not None else 0
 
     @property
     def prefix_length(self) -> int:
-        """P of the prefix, 0 where there is none: positions before the first embedding."""
+        """P of the prefix, the positions before the first embedding; 0 if there is none."""
         return self.prefix().shape[3] if self.prefix is not None else 0
 
     def learned_inputs(self) -> tuple[nn.Module, ...]:
-        """The virtual tokens and the prefix, where there are any: they are not part of the model."""
+        """The virtual tokens and the prefix, if any; they are not part of the model."""
         return tuple(each for each in (self.virtual_tokens, self.prefix) if each is not None)
 
     def modules(self) -> tuple[nn.Module, ...]:
-        """Everything with parameters: the model, and its learned inputs."""
+        """All modules with parameters: the model and its learned inputs."""
         return (self.parts.model, *self.learned_inputs())
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that require a gradient, by name; a tied one once.
+        """The parameters that require a gradient, by name; tied parameters appear once.
 
-        Virtual tokens are `virtual_tokens`, the parameters of a prefix begin with `prefix.`, all others have the name
-        that they have in the model.
+        Virtual tokens are named `virtual_tokens`, names of prefix parameters begin with `prefix.`, and all others keep
+        their name in the model.
         """
         named = dict(self.parts.model.named_parameters())
         if self.virtual_tokens is not None:
@@ -117,23 +117,23 @@ class AdaptedModel:
 
 
 class Method(Plugin):
-    """A way to fine-tune. Its fields are its hyper-parameters; `adapt` is all it does.
+    """A fine-tuning method. Its fields are its hyperparameters; `adapt` is all it does.
 
-    Saving, counting, timing, memory and FLOPs are taken from outside, so that no method can measure itself.
+    Saving and measuring (parameters, time, memory, FLOPs) happen elsewhere, so that no method measures itself.
     """
 
     contract: ClassVar[str] = "method"
     trains: ClassVar[bool] = True
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, where no search is made")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate if there is no search")
     learning_rates: tuple[float, ...] = Field((), description="the grid a search may try, in increasing order")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
 
     @abstractmethod
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Put into the model what is to be trained, and set `requires_grad` on exactly that.
+        """Adapt the model: add what the method needs, and set `requires_grad` on exactly what is to be trained.
 
         Args:
-            parts: the untouched model; it may be changed in place. On the `meta` device when a suite is planned.
+            parts: the untouched model, which may be changed in place; on the `meta` device while a suite is planned.
             context: tokenizer, seeded generator and token frequencies.
 
         Raises:
@@ -141,25 +141,25 @@ class Method(Plugin):
         """
 
     def num_virtual_tokens_added(self) -> int:
-        """P of virtual tokens or of a prefix, known before a model is loaded: it must fit into the window."""
+        """P of the virtual tokens or prefix, known before a model is loaded: they must fit into the context window."""
         return 0
 
     def own_prompt(self) -> dict[str, Any]:
-        """The prompt of an untrained method, where it is not the suite's: `before`, `separator` and `chat`, if given.
+        """The prompt of an untrained method, if it is not the suite's: `before`, `separator` and `chat`, if given.
 
-        All methods that train use the same prompt; there it must be empty.
+        Methods that train all use the suite's prompt and must return an empty dictionary.
         """
         return {}
 
 
 class Baseline(Plugin):
-    """What methods are compared with: it summarizes without a model."""
+    """A reference for the methods, which summarizes without a model."""
 
     contract: ClassVar[str] = "baseline"
 
     @abstractmethod
     def predict(self, documents: Sequence[str]) -> list[str]:
-        """One summary for each document, sentences on lines."""
+        """Return a summary for each document, one sentence per line."""
 
 
 class Dataset(Plugin):
@@ -170,11 +170,11 @@ class Dataset(Plugin):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits there are: `train`, `validation` and `test`, or other names for data to be cut."""
+        """The names of the splits: `train`, `validation` and `test`, or other names if the data has yet to be split."""
 
     @abstractmethod
     def examples(self, split: str) -> Iterator[Example]:
-        """The examples of a split in their own order, read as they are asked for.
+        """Iterate over the examples of a split in their original order, reading them lazily.
 
         Raises:
             DataError: the source cannot be read; the message says where.
@@ -182,40 +182,40 @@ class Dataset(Plugin):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes whenever the examples may: names, sizes and times of files, or options of a generator."""
+        """A text that changes whenever the examples may: from file names, sizes and times, or a generator's options."""
 
     def columns_read(self) -> dict[str, str]:
-        """Which column is read as `document`, `summary` and, if there is one, `id`; empty: the source has none."""
+        """The columns read as `document`, `summary` and, if there is one, `id`; empty if the source has no columns."""
         return {}
 
     def commit_read(self) -> str | None:
-        """The commit of the repository that is read; None: the source is none."""
+        """The commit of the repository that is read; None if the source is not a repository."""
         return None
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences on how the source is read that are not plain to see, such as which of its files are not."""
+        """Sentences about how the source is read where this is not obvious, such as which of its files are skipped."""
         return ()
 
 
 class Metric(Plugin):
     """Scores a prediction against its reference, document by document.
 
-    A metric with a field `language` is given the language that the suite counts, one of
+    A metric with a field `language` is given the language chosen for ROUGE, one of
     `triptych.text.languages.LANGUAGES` except "auto".
     """
 
     contract: ClassVar[str] = "metric"
-    of_document: ClassVar[tuple[str, ...]] = ()  # its scores that mean nothing where the document is not known
+    of_document: ClassVar[tuple[str, ...]] = ()  # names of scores that are meaningless without the document
 
     @abstractmethod
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
-        """Named scores of one document.
+        """Score one prediction; returns the scores by name.
 
         Args:
             prediction: the generated summary.
             reference: the reference summary.
-            document: empty if it is not known, as for outputs of another tool; scores named in `of_document` are then
-                dropped.
+            document: the document; empty if it is not known, as for another tool's outputs: scores named in
+                `of_document` are then dropped.
         """
 
     @abstractmethod
@@ -235,17 +235,17 @@ class EmbeddedModel(Plugin):
 
 
 class Family(Plugin):
-    """How models of a type are taken apart, where their structure does not show it."""
+    """How to take apart models of a type whose structure does not show the parts."""
 
     contract: ClassVar[str] = "model type"
-    model_types: ClassVar[tuple[str, ...]]  # `model_type` of the configurations it is asked about
+    model_types: ClassVar[tuple[str, ...]]  # `model_type` of the configurations it handles
 
     @abstractmethod
     def take_apart(self, model: PreTrainedModel) -> ModelParts:
-        """Name the parts of a model, which may be on the `meta` device; nothing is changed.
+        """Identify the parts of a model, which may be on the `meta` device, without changing it.
 
-        Whether the head applied to the trunk's output is the model's own logits is checked in every run: where it is
-        not, the plain path through the model's own forward is taken.
+        Every run checks that the head applied to the trunk's output gives the model's own logits; if it does not, the
+        plain path through the model's own `forward` is used.
 
         Raises:
             ModelError: this model cannot be used; the message says why.

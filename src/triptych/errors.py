@@ -1,4 +1,4 @@
-"""The exceptions that Triptych raises on purpose, and the wording that their messages share.
+"""The exceptions that Triptych raises, and helpers for the wording of their messages.
 
     TriptychError                  a run failed                                exit status 1
     ├── RunFailed                  a run of a suite did not finish
@@ -44,7 +44,7 @@ class NonFiniteLoss(RunFailed):
 
 
 class OutOfMemory(RunFailed, RuntimeError):
-    """Memory ran out with one document a pass; it is a `RuntimeError`, as the allocator's own error is."""
+    """Memory ran out with one document per pass; a `RuntimeError`, like the allocator's own error."""
 
 
 class InputError(TriptychError):
@@ -70,7 +70,7 @@ class ResultsError(InputError):
 
 
 class TriptychWarning(UserWarning):
-    """Something is not shown or done as it was meant, and the work continues; its message is for the user."""
+    """Something cannot be shown or done as intended, and the work continues; the message is for the user."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -78,7 +78,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: what the user wrote.
-        known: the names that exist; if there are none, no list is given.
+        known: the existing names; if there are none, the hint has no list.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -87,13 +87,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shorten(text: str, most: int = _LONGEST_QUOTE) -> str:
-    """A text as a message quotes it: on one line, of at most `most` characters, a longer one ending in dots."""
+    """Shorten a text for quoting in a message: one line of at most `most` characters, ending in dots if it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def explain_validation(error: "ValidationError", where: str, model: "type[BaseModel]") -> str:
-    """Say in plain words what pydantic found: the key, its value and the remedy, one line for each problem.
+    """Explain pydantic's errors in plain words: the key, its value and the remedy, one line per problem.
 
     Args:
         error: what pydantic raised; its first eight problems are explained.
@@ -114,7 +114,7 @@ def explain_validation(error: "ValidationError", where: str, model: "type[BaseMo
 
 
 def _hint(path: list[str], section: str, model: "type[BaseModel]") -> str:
-    """What an unknown key may have been meant as: another tool's name, a key of another section, or a mistyped one."""
+    """A hint for an unknown key: it may be another tool's name, a key of another section, or a typo."""
     name, fields = path[-1][:_LONGEST_QUOTE], _fields_at(model, path[:-1])
     if name.replace("-", "_") not in fields and (meant := meant_by(name, section)):
         return meant
@@ -125,7 +125,7 @@ def _hint(path: list[str], section: str, model: "type[BaseModel]") -> str:
 
 
 def _fields_at(model: "type[BaseModel]", path: list[str]) -> list[str]:
-    """The fields of the nested model at a path of keys; none where the path does not lead to a model."""
+    """The fields of the nested model at a path of keys; empty if the path does not lead to a model."""
     for part in path:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         if not hasattr(annotation, "model_fields"):

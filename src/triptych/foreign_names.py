@@ -1,14 +1,14 @@
-"""What keys of other tools are called here: the names that people bring from transformers, peft and trl."""
+"""Hints for keys named as in other tools: what names from transformers, peft and trl are called here."""
 
 from typing import NamedTuple
 
 
 class Meant(NamedTuple):
-    """What a name of another tool means here.
+    """What another tool's name means here.
 
     Attributes:
-        keys: the keys of a suite file that say the same; LABEL is a method's label.
-        remark: what is different about them, as the end of a sentence; may be empty.
+        keys: the corresponding keys of a suite file; LABEL is a method's label.
+        remark: how they differ, as the end of a sentence; may be empty.
     """
 
     keys: tuple[str, ...]
@@ -22,19 +22,19 @@ _RATE = Meant(
 )
 _STEP = Meant(
     ("training.global_batch_size", "training.micro_batch_size"),
-    "documents of an optimizer step and of a forward pass; how many passes make a step follows from the two and the "
+    "documents per optimizer step and per forward pass; the number of passes per step follows from the two and the "
     "number of devices",
 )
-_MICRO = Meant(("training.micro_batch_size",), "documents of a forward pass on one device")
+_MICRO = Meant(("training.micro_batch_size",), "documents per forward pass on one device")
 _EPOCHS = Meant(("training.max_epochs",))
 _LENGTH = Meant(
     ("limits.document_tokens", "limits.summary_tokens"), "the document and the summary each have their own limit"
 )
-_TARGET = Meant(("limits.summary_tokens", "decoding.max_new_tokens"), "of references and of generated summaries")
+_TARGET = Meant(("limits.summary_tokens", "decoding.max_new_tokens"), "for references and for generated summaries")
 _PRECISION = Meant(("training.precision",), '"fp32", "bf16" or "fp16"')
 _MODEL = Meant(("model",))
 _QUANTIZED = Meant(("model_quantization",), '"nf4" or "none", the same for every method')
-_SHARDED = Meant(("engine.sharding",), '"full" or "none", of the model over the processes of torchrun')
+_SHARDED = Meant(("engine.sharding",), '"full" or "none"; "full" shards the model over the processes of torchrun')
 _DATA = Meant(("data",), "a folder, a file or a name on the Hub")
 
 FOREIGN_NAMES = {
@@ -62,7 +62,7 @@ FOREIGN_NAMES = {
     "epochs": _EPOCHS,
     "max_steps": Meant(
         ("training.max_epochs", "limits.train_documents"),
-        "a budget is counted in documents, of which a step reads training.global_batch_size",
+        "budgets are counted in documents, and a step reads training.global_batch_size of them",
     ),
     "max_length": _LENGTH,
     "max_seq_length": _LENGTH,
@@ -78,7 +78,7 @@ FOREIGN_NAMES = {
     "generation_num_beams": Meant(("decoding.num_beams",)),
     "beams": Meant(("decoding.num_beams",)),
     "warmup_ratio": Meant(("training.warmup_fraction",)),
-    "warmup_steps": Meant(("training.warmup_fraction",), "a part of all steps, not their number"),
+    "warmup_steps": Meant(("training.warmup_fraction",), "a fraction of all steps, not their number"),
     "lr_scheduler_type": Meant(("training.schedule",)),
     "lr_scheduler": Meant(("training.schedule",)),
     "optim": Meant(("training.optimizer",)),
@@ -121,11 +121,11 @@ FOREIGN_NAMES = {
 
 
 def meant_by(name: str, section: str = "") -> str:
-    """A hint for a name of another tool, with a leading space: ` In Triptych it is 'x'.`; empty for other names.
+    """A hint for another tool's name, with a leading space: ` In Triptych it is 'x'.`; empty for unknown names.
 
     Args:
         name: the last part of an unknown key.
-        section: the section that it was given in; the hint names a label as it does.
+        section: the section it was found in; if that is a method's, the hint uses its label.
     """
     meant = FOREIGN_NAMES.get(name.replace("-", "_").lower())
     if meant is None:

@@ -27,25 +27,25 @@ class Machine:
 
     @property
     def device(self) -> torch.device:
-        """Where tensors live."""
+        """The device that tensors are on."""
         return self.accelerator.device
 
     @property
     def is_main(self) -> bool:
-        """Only this rank writes."""
+        """Whether this is the main rank, the only one that writes."""
         return self.accelerator.is_main_process
 
     @property
     def num_processes(self) -> int:
-        """How many processes work on one run."""
+        """The number of processes that share a run."""
         return self.accelerator.num_processes
 
     def owns(self, number: int) -> bool:
-        """Whether this rank does the piece of work with this number: the ranks take them in turn."""
+        """Whether work item `number` belongs to this rank; the ranks take items in turn."""
         return number % self.num_processes == self.accelerator.process_index
 
     def is_left_out(self, count: int) -> bool:
-        """Whether this rank has no piece in the last turn over `count` pieces, while another rank has one."""
+        """Whether this rank has no item in the last round over `count` items while another rank has one."""
         return self.num_processes > self.accelerator.process_index >= count % self.num_processes > 0
 
     def total(self, values: Tensor) -> Tensor:
@@ -55,11 +55,11 @@ class Machine:
         return self.accelerator.reduce(values.to(self.device), "sum").to(values.device)  # type: ignore[union-attr]
 
     def collect(self, pieces: list) -> list:
-        """The pieces of all ranks, in order of rank."""
+        """Gather the pieces of all ranks, in rank order."""
         return gather_object(pieces) if self.num_processes > 1 else pieces
 
     def memory(self) -> dict[str, int]:
-        """What a pass may fill: bytes of the device, or of the machine, and how many ranks work there."""
+        """The memory that a pass may fill: the bytes of the device or the machine, and the number of ranks there."""
         if self.device.type == "cuda":
             size = torch.cuda.get_device_properties(self.device).total_memory
         else:
@@ -67,17 +67,17 @@ class Machine:
         return {"bytes": size, "processes": self.num_processes}
 
     def has_room(self, num_bytes: int) -> bool:
-        """Whether the memory of a GPU has so many bytes free; other memory is taken to have them."""
+        """Whether the GPU has this many bytes free; other devices are assumed to have room."""
         return self.device.type != "cuda" or torch.cuda.mem_get_info(self.device)[0] >= num_bytes
 
     def autocast(self) -> AbstractContextManager:
-        """Forward passes run in the run's precision; nothing changes in fp32."""
+        """A context in which forward passes use the run's precision; it does nothing in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
 
     def seed(self, seed: int) -> None:
-        """Seed what dropout draws from on the device."""
+        """Seed the generator that dropout draws from on the device."""
         if self.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond to note GPUs' seeds
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` spends a millisecond on the seeds of GPUs
         else:
             torch.manual_seed(seed)
 
@@ -86,7 +86,7 @@ class Machine:
         return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
 
     def synchronize(self) -> None:
-        """Wait until the device has done what was asked, so that a clock may be read."""
+        """Wait until the device has finished its queued work, so that a clock can be read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
@@ -99,37 +99,37 @@ def is_rank() -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process may write: the first of those that torchrun or accelerate launched.
+    """Whether this process may write: the only one, or the first of those launched by torchrun or accelerate.
 
-    Known before `start_machine`.
+    Available before `start_machine`.
     """
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def choose_device(device: str | None) -> str:
-    """The device to use: the one asked for, else cuda, else mps, else cpu.
+    """The device to use: the requested one, else cuda, else mps, else cpu.
 
     Raises:
-        ConfigError: the device asked for is not there.
+        ConfigError: the requested device is not available.
     """
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device is None:
         return next(name for name in ("cuda", "mps", "cpu") if present[name])
     if not present.get(device, False):
         there = [name for name, is_there in present.items() if is_there]
-        raise ConfigError(f"--device {device}: this machine has no such device. There are: {', '.join(there)}.")
+        raise ConfigError(f"--device {device}: this machine has no such device. Available: {', '.join(there)}.")
     return device
 
 
 def choose_precision(asked: str, device: str) -> str:
-    """Replace `auto` by what the device multiplies fast: on CUDA bf16, else fp16 with tensor cores, otherwise fp32.
+    """Resolve `auto` to a precision that is fast on the device: on CUDA bf16, else fp16 with tensor cores, else fp32.
 
-    CUDA cards multiply fp16 fast from compute capability 7.0 (Volta, Turing) and bf16 from 8.0 (Ampere); most older
-    ones are far slower in fp16 than in fp32. CPU and mps keep fp32, so that a run can be repeated; request bf16
+    CUDA GPUs are fast in fp16 from compute capability 7.0 (Volta, Turing) and in bf16 from 8.0 (Ampere); most older
+    ones are far slower in fp16 than in fp32. CPU and mps keep fp32, so that runs can be repeated; request bf16
     explicitly.
 
     Raises:
-        ConfigError: fp16 on a device that has no loss scaling for it.
+        ConfigError: fp16 was requested on a device without loss scaling.
     """
     if asked == "auto":
         if device != "cuda":
@@ -143,12 +143,12 @@ def choose_precision(asked: str, device: str) -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has instructions for products in bf16 that oneDNN, and so torch, uses."""
+    """Whether the CPU has instructions for bf16 products that oneDNN, and thus torch, uses."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def is_emulated(precision: str, device: str) -> bool:
-    """Whether a device computes in a precision by way of another, which is correct and slow.
+    """Whether a device emulates a precision with another one, which is correct but slow.
 
     Args:
         precision: fp32, bf16 or fp16, not `auto`.
@@ -165,7 +165,7 @@ def start_machine(device: str | None, precision: str) -> Machine:
     """Set up the device and the process group.
 
     Raises:
-        ConfigError: this process computes in another precision already; accelerate knows one for a process.
+        ConfigError: this process already uses another precision; accelerate allows one per process.
     """
     name = choose_device(device)
     chosen = choose_precision(precision, name)
@@ -173,17 +173,17 @@ def start_machine(device: str | None, precision: str) -> Machine:
     mixed = "no" if chosen == "fp32" else chosen
     if is_initialized() and (before := AcceleratorState().mixed_precision) != mixed:
         raise ConfigError(
-            f"This process computes in {before.replace('no', 'fp32')} already, and cannot change to {chosen}: run "
-            "other precisions by separate commands."
+            f"This process already computes in {before.replace('no', 'fp32')} and cannot change to {chosen}: run "
+            "other precisions in separate commands."
         )
     if name == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN's attention plans anew for each length of a batch
+        torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN attention makes a new plan for every batch length
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Machine(accelerator, chosen)
 
 
 def seed_everything(seed: int) -> torch.Generator:
-    """Seed every source of chance; returns the generator that methods draw from."""
+    """Seed every source of randomness; returns the generator that methods draw from."""
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)

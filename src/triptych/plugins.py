@@ -10,7 +10,7 @@ from pathlib import Path
 
 from triptych.errors import ConfigError
 
-PLUGIN_HOMES = ("methods", "baselines", "datasets", "metrics", "models.tiny")  # wings or modules; none needs torch
+PLUGIN_HOMES = ("methods", "baselines", "datasets", "metrics", "models.tiny")  # packages or modules; none needs torch
 ENTRY_POINT_GROUP = "triptych.plugins"
 
 
@@ -18,8 +18,8 @@ def import_plugins(plugins: Iterable[str] = (), homes: Iterable[str] = PLUGIN_HO
     """Import every plug-in: those of this package, then those of entry points, then the files.
 
     Args:
-        plugins: paths given with `--plugin`; the files are run as Python code, as the user asked.
-        homes: which of this package's own plug-ins are imported.
+        plugins: paths given with `--plugin`; these files are run as Python code.
+        homes: which of this package's own plug-ins to import.
 
     Raises:
         ConfigError: a plug-in file does not exist, or importing a plug-in fails.

@@ -17,7 +17,7 @@ from triptych.errors import ConfigError, explain_validation, nearest
 
 
 class Settings(BaseModel):
-    """What a user sets: frozen, closed to unknown keys, NaN and infinity; true and false are no numbers."""
+    """User settings: frozen, without unknown keys, NaN or infinity; true and false are not accepted as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
@@ -32,7 +32,7 @@ class Settings(BaseModel):
 
 
 def _plain_types(annotation: Any) -> set[Any]:
-    """The classes that an annotation is made of, such as `int` and `None` of `tuple[int, ...] | None`."""
+    """The classes in an annotation, such as `int` and `None` in `tuple[int, ...] | None`."""
     parts = [part for part in get_args(annotation) if isinstance(part, type) or get_args(part)]
     return set().union(*map(_plain_types, parts)) if parts else {annotation}
 
@@ -60,7 +60,7 @@ def register(name: str):
     """Class decorator that registers a plug-in under its contract.
 
     Args:
-        name: what users call it, in suites and on the command line.
+        name: its name in suites and on the command line.
 
     Raises:
         ConfigError: another class already has that name, or the class has no docstring.
@@ -82,7 +82,7 @@ def register(name: str):
 
 
 def _docstring(cls: type) -> str | None:
-    """The docstring of a class, read from its source under `python -OO`, which drops docstrings."""
+    """The docstring of a class; under `python -OO`, which drops docstrings, it is read from the source."""
     if cls.__doc__ or sys.flags.optimize < 2:
         return cls.__doc__
     try:
@@ -118,7 +118,7 @@ def find(contract: type[PluginType], name: str) -> type[PluginType]:
 
 
 def build(cls: type[PluginType], options: dict[str, Any], where: str) -> PluginType:
-    """Build a plug-in from options that a user gave.
+    """Build a plug-in from the user's options.
 
     Args:
         cls: the registered class.
