@@ -1,4 +1,4 @@
-"""Every key of a suite file with its default, its meaning and the values that it takes, from the models themselves."""
+"""Every key of a suite file with its default, meaning and allowed values, from the models that check them."""
 
 import json
 import textwrap
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from triptych.config.schema import Section, Suite
 
-FILE_COLUMNS = 120  # columns of a suite file that is written
+FILE_COLUMNS = 120  # line width of a suite file that is written
 
 
 class SuiteKey(NamedTuple):
@@ -17,9 +17,9 @@ class SuiteKey(NamedTuple):
 
     Attributes:
         name: as `--set` takes it, such as `limits.train_documents`.
-        default: its value where it is not given, as JSON holds it.
+        default: its value if it is not given, as in JSON.
         description: what it means.
-        allowed: the values that it takes, in words.
+        allowed: the values that it accepts, in words.
     """
 
     name: str
@@ -29,7 +29,7 @@ class SuiteKey(NamedTuple):
 
 
 def suite_keys() -> list[SuiteKey]:
-    """Every key of a suite file, in order; options of methods and the record of a design are not among them."""
+    """Every key of a suite file, in order, without the options of methods and the record of a design."""
     keys = []
     for name, field in Suite.model_fields.items():
         value = field.get_default(call_default_factory=True)
@@ -41,10 +41,10 @@ def suite_keys() -> list[SuiteKey]:
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[SuiteKey]:
-    """The fields of a model as keys: of a section, or the options of a method.
+    """The fields of a model as keys: those of a section, or the options of a method.
 
     Args:
-        model: its fields have descriptions and, but for the required ones, defaults.
+        model: its fields have descriptions and, except for required ones, defaults.
         prefix: put before each name, such as `limits.`.
     """
     properties, keys = model.model_json_schema(by_alias=True)["properties"], []
@@ -57,7 +57,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[SuiteKey]:
 
 
 def sections() -> dict[str, str]:
-    """What each section of a suite file is for, by its name, in order."""
+    """The purpose of each section of a suite file, by name, in order."""
     found = {name: field.get_default(call_default_factory=True) for name, field in Suite.model_fields.items()}
     return {name: _first_line(value) for name, value in found.items() if isinstance(value, Section)}
 
@@ -70,7 +70,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
     """The values that a JSON schema allows, in words.
 
     Args:
-        schema: of one field.
+        schema: the schema of one field.
     """
     if "anyOf" in schema:
         return ", or ".join(allowed(choice) for choice in schema["anyOf"])
@@ -106,10 +106,10 @@ def _bounds(schema: Mapping[str, Any]) -> str:
 
 
 def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, type[BaseModel]]) -> str:
-    """A commented suite file with every key: those of `settings` set, the others as comments with their defaults.
+    """Return a suite file with every key: those in `settings` are set, the others are comments with their defaults.
 
     Args:
-        settings: keys of a suite file, tables as dictionaries.
+        settings: keys of a suite file, with tables as dictionaries.
         head: text for the top, without comment signs.
         methods: the kinds of methods and baselines, by name; those that have options are listed with them.
     """
@@ -123,7 +123,7 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
         heading = f"[{name}]".ljust(40) + f"# {purpose}"
         fits = len(heading) <= FILE_COLUMNS
         lines += ["", *([heading] if fits else [f"# {purpose}", f"[{name}]"]), *_key_lines(keys, own)]
-    lines += ["", "# Options of a method: take the comment signs away from its section and from what you set."]
+    lines += ["", "# Options of a method: uncomment its section and the keys that you set."]
     for name, cls in methods.items():
         if not cls.model_fields:
             continue
@@ -139,7 +139,7 @@ def _key_lines(keys: Iterable[SuiteKey], settings: Mapping[str, Any]) -> list[st
         given = key.name in settings
         value = settings[key.name] if given else key.default
         assignment = f"{'' if given else '# '}{key.name} = {'' if value is None else toml_value(value)}".rstrip()
-        plain = key.allowed.startswith(("text", "a list of texts"))  # what an example of it shows
+        plain = key.allowed.startswith(("text", "a list of texts"))  # an example shows that
         meaning = key.description if plain else f"{key.description} ({key.allowed})"
         line = f"{assignment:<39} # {meaning}"
         if len(line) <= FILE_COLUMNS:
@@ -151,5 +151,5 @@ def _key_lines(keys: Iterable[SuiteKey], settings: Mapping[str, Any]) -> list[st
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML holds it: text, a number, true or false, or a list of them."""
+    """A value in TOML: text, a number, true or false, or a list of them."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Settings from a preset, a suite file, `--set` and flags, laid on each other in this order."""
+"""Merge the settings of a preset, a suite file, flags and `--set`."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ class Preset(NamedTuple):
 
     Attributes:
         summary: the first paragraph of the preset's file.
-        settings: keys of a suite file, as TOML holds them.
+        settings: keys of a suite file, as in TOML.
     """
 
     summary: str
@@ -31,7 +31,7 @@ class Preset(NamedTuple):
 
 @cache
 def presets() -> dict[str, Preset]:
-    """The presets by name; a copy of the package that has `.py` files alone has every key's default only."""
+    """The presets by name; a copy of the package with only `.py` files just has every key's default."""
     found = {DEFAULT: Preset("every key's default", {})}
     for file in sorted(PRESET_FILES.glob("*.toml")):
         text = file.read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def preset_settings(name: str) -> dict[str, Any]:
 
 
 def read_suite_file(path: Path) -> dict[str, Any]:
-    """Read a suite from TOML, or from the JSON that a suite resolves to, whose documents may lie next to it.
+    """Read a suite from TOML, or from the JSON of a resolved suite, whose documents may be next to it.
 
     Raises:
         ConfigError: the file is missing, unreadable, malformed or not a table.
@@ -70,12 +70,12 @@ def read_suite_file(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"The suite file {str(path)!r} is malformed: {error}.") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"The suite file {str(path)!r} must hold a table of keys.")
+        raise ConfigError(f"The suite file {str(path)!r} must contain a table of keys.")
     return find_documents(settings, path.parent)
 
 
 def merge_tables(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, table by table; neither is changed."""
+    """Return `base` with `over` merged into it, table by table; neither is changed."""
     merged = dict(base)
     for key, value in over.items():
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -84,7 +84,7 @@ def merge_tables(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_setting(text: str) -> dict[str, Any]:
-    """`a.b=value` as nested tables; the value is read as TOML, else taken as a string.
+    """Parse `a.b=value` into nested tables; the value is read as TOML, or else taken as a string.
 
     Raises:
         ConfigError: there is no `=`, or an empty key.
@@ -103,21 +103,21 @@ def parse_setting(text: str) -> dict[str, Any]:
 
 
 def as_setting(key: str, value: str) -> str:
-    """`key=value` as `parse_setting` reads it, quoted for a shell where that is needed."""
+    """Format `key=value` for `parse_setting`, quoted for a shell if needed."""
     try:
         plain = tomllib.loads(f"value = {value}")["value"] == value
     except (ValueError, RecursionError):
-        plain = True  # not TOML: taken as it is
+        plain = True  # not TOML: taken as a string
     return shlex.quote(f"{key}={value if plain else json.dumps(value)}")
 
 
 def default_preset(suite_file: str | Path | None, settings: Mapping[str, Any]) -> str:
-    """The preset to start from where none is named: `assignment` with a suite file, a model or data, else `demo`."""
+    """The preset to start from if none is named: `assignment` with a suite file, a model or data, else `demo`."""
     return DEFAULT if suite_file or settings.keys() & {"model", "data"} else "demo"
 
 
 def began_from(suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any]) -> str:
-    """The preset that settings are said to begin from; "" for a suite with every key, as results folders have it."""
+    """The preset that settings are reported to start from; "" for a suite with every key, as in a results folder."""
     if preset is None and suite_file is not None and Path(suite_file).suffix == ".json":
         return ""
     return preset or default_preset(suite_file, settings)
@@ -126,12 +126,12 @@ def began_from(suite_file: str | Path | None, preset: str | None, settings: Mapp
 def merge_settings(
     suite_file: str | Path | None = None, preset: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The settings of a suite: those of a preset, of a suite file and further ones, laid on each other in this order.
+    """Merge the settings of a suite: a preset, then a suite file, then further settings, the later over the earlier.
 
     Args:
-        suite_file: TOML, or the JSON that a suite resolves to.
+        suite_file: TOML, or the JSON of a resolved suite.
         preset: the preset's name; None: `default_preset`.
-        settings: keys of a suite file, tables as dictionaries.
+        settings: keys of a suite file, with tables as dictionaries.
 
     Raises:
         ConfigError: there is no such preset, or the suite file cannot be read.
@@ -144,7 +144,7 @@ def merge_settings(
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with `limits.train_documents` as a key of its table `limits`, as `--set` has it."""
+    """Turn dotted keys such as `limits.train_documents` into nested tables, as `--set` does."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         parts = key.split(".") if isinstance(key, str) else [key]
@@ -158,14 +158,14 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_seeds(seeds: str | int | Sequence[int], name: str = "seeds") -> list[int]:
-    """Seeds as a list.
+    """Return seeds as a list.
 
     Args:
         seeds: one, several, or a text such as `0,1,2`.
-        name: what a message calls them.
+        name: their name in messages.
 
     Raises:
-        ConfigError: a text that holds anything else.
+        ConfigError: the text contains anything else.
     """
     if isinstance(seeds, int):
         return [seeds]
@@ -180,7 +180,7 @@ def parse_seeds(seeds: str | int | Sequence[int], name: str = "seeds") -> list[i
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Several `a.b=value` as nested tables, the later over the earlier.
+    """Parse several `a.b=value` into nested tables, the later over the earlier.
 
     Raises:
         ConfigError: as `parse_setting`.

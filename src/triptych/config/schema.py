@@ -15,7 +15,7 @@ class Section(Settings):
 
 
 class Columns(Section):
-    """Which columns hold what; a column that is not named is recognised by its usual names."""
+    """Which columns to read; a column that is not named is recognized by its usual names."""
 
     id: str | None = Field(None, description="the column with an id for each document")
     document: str | None = Field(None, description="the column with the documents")
@@ -23,11 +23,11 @@ class Columns(Section):
 
 
 class Split(Section):
-    """How data without splits is cut."""
+    """How to split data that has no splits."""
 
-    seed: int = Field(0, description="the seed of the cut")
+    seed: int = Field(0, description="the seed of the split")
     fractions: tuple[float, float, float] = Field(
-        (0.8, 0.1, 0.1), description="the parts for training, validation and test; they sum to 1"
+        (0.8, 0.1, 0.1), description="the fractions for training, validation and test; they sum to 1"
     )
 
     @field_validator("fractions")
@@ -41,11 +41,11 @@ class Split(Section):
 class PromptSettings(Section):
     """The text that asks a model for a summary, the same for every method; `separator` comes after the document."""
 
-    before: str = Field("", description="the text before the document; it may name special tokens")
+    before: str = Field("", description="the text before the document; it may contain special tokens")
     chat: bool = Field(
         False,
-        description="true: the model's own chat template, with before, document and separator as the user's turn and "
-        "the summary as the assistant's",
+        description="true: use the model's own chat template, with before, document and separator as the user's turn "
+        "and the summary as the assistant's",
     )
 
 
@@ -62,50 +62,51 @@ class Limits(Section):
 class Training(Section):
     """The training budget and recipe, the same for every method."""
 
-    max_epochs: int = Field(10, ge=1, description="epochs, at most")
+    max_epochs: int = Field(10, ge=1, description="maximum number of epochs")
     eval_every: float = Field(
-        1.0, gt=0, le=1, description="epochs between two evaluations of the validation split: 0.25 on large data"
+        1.0, gt=0, le=1, description="epochs between two evaluations of the validation split; 0.25 on large data"
     )
     patience: int = Field(2, ge=1, description="evaluations without a better validation loss before training stops")
-    global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
+    global_batch_size: int = Field(32, ge=1, description="documents per optimizer step")
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         8,
-        description='documents a forward pass on one device; "auto": the most that fit, found once per method and kept',
+        description='documents per forward pass on one device; "auto": the most that fit, found once per method '
+        "and kept",
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of trained parameters is clipped to this norm")
     warmup_fraction: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="the part of all optimizer steps, of at most 2 epochs under warmup_stable_decay, in which the "
+        description="the fraction of all optimizer steps (of at most 2 epochs for warmup_stable_decay) in which the "
         "learning rate rises",
     )
     schedule: Literal["warmup_stable_decay", "linear", "cosine", "constant"] = Field(
         "warmup_stable_decay",
-        description="of the learning rate after that: at its peak until validation stops gaining, then to 0 from the "
-        "best weights; or linear or cosine to 0 over max_epochs; or constant",
+        description="the learning rate after the warm-up: at its peak until validation stops improving, then to 0 from "
+        "the best weights; or linear or cosine to 0 over max_epochs; or constant",
     )
     optimizer: Literal["adamw", "adafactor"] = Field(
         "adamw", description="the optimizer; adafactor needs less memory for its state"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of forward passes; auto: chosen for the device"
+        "auto", description="the precision of forward passes; auto: chosen for the device"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None,
-        description="while training, for every method at every place where the model has dropout, frozen parts "
-        "included; 0: off; without a number the model's own rates, in what is trained alone",
+        description="dropout rate in training, for every method and wherever the model has dropout, including frozen "
+        "parts; 0: off; not set: the model's own rates, only in what is trained",
     )
 
 
 class Engine(Section):
     """How the work is carried out; no setting here changes a result."""
 
-    plain: bool = Field(False, description="true: every exact saving off")
+    plain: bool = Field(False, description="true: turn every exact saving off")
     sharding: Literal["none", "full"] = Field(
         "none",
-        description="full: each process of torchrun or accelerate launch holds a part of every weight, by torch's "
-        "fully_shard (FSDP2), for models that do not fit on one device; with one process it does nothing",
+        description="full: each process of torchrun or accelerate launch holds a part of every weight, using torch's "
+        "fully_shard (FSDP2), for models that do not fit on one device; no effect with one process",
     )
 
 
@@ -113,7 +114,7 @@ class Cache(Section):
     """Prepared data and trunk states, kept between runs."""
 
     max_gigabytes: float = Field(
-        20, gt=0, le=1e9, description="above this size the entries that were used longest ago are deleted"
+        20, gt=0, le=1e9, description="above this size, the least recently used entries are deleted"
     )
 
     @property
@@ -125,16 +126,16 @@ class Cache(Section):
 class Decoding(Section):
     """How summaries are generated, the same for every method."""
 
-    num_beams: int = Field(4, ge=1, description="beams of the search; 1: greedy")
-    max_new_tokens: int = Field(128, ge=1, description="tokens of a summary, at most")
+    num_beams: int = Field(4, ge=1, description="beams in beam search; 1: greedy")
+    max_new_tokens: int = Field(128, ge=1, description="maximum tokens of a summary")
     no_repeat_ngram_size: int = Field(
-        3, ge=0, description="no sequence of so many tokens occurs twice in a summary; 0: no such rule"
+        3, ge=0, description="no sequence of this many tokens occurs twice in a summary; 0: no such rule"
     )
     length_penalty: float = Field(
-        0.0, description="a beam's score is divided by its length to this power; 0: as it is, higher: longer summaries"
+        0.0, description="a beam's score is divided by its length to this power; 0: unchanged; higher: longer summaries"
     )
-    batch_size: int = Field(16, ge=1, description="documents generated for at once")
-    min_new_tokens: int = Field(0, ge=0, description="tokens of a summary, at least; 0: no such rule")
+    batch_size: int = Field(16, ge=1, description="documents summarized at once")
+    min_new_tokens: int = Field(0, ge=0, description="minimum tokens of a summary; 0: no minimum")
 
     @model_validator(mode="after")
     def _least_below_most(self) -> "Decoding":
@@ -149,8 +150,8 @@ class RougeSettings(Section):
     language: languages.LanguageName = Field(
         languages.AUTO,
         description="english: as rouge_score; german, french, ru, ...: words of any script with that language's "
-        "stemmer, where there is one; any: words of any script, no stemmer; auto: english where the references read "
-        "so, else no stemmer",
+        "stemmer, if there is one; any: words of any script, no stemmer; auto: english if the references read like "
+        "it, else no stemmer",
     )
 
 
@@ -158,20 +159,20 @@ class Search(Section):
     """The learning-rate search, with the same budget for every tuned method."""
 
     trials: int = Field(
-        4, ge=0, description="learning rates of the first round; 0 or 1: no search, each method's default rate is used"
+        4, ge=0, description="learning rates in the first round; 0 or 1: no search, each method's default rate is used"
     )
     share: float = Field(
         0.35,
         gt=0,
         le=1,
-        description="optimizer steps of all trials of a method together, as a share of the shortest run that lowers "
-        "the validation loss; no trial has less than one step",
+        description="total optimizer steps of a method's trials, as a share of the shortest run that lowers the "
+        "validation loss; every trial has at least one step",
     )
-    validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
+    validation_documents: int = Field(500, ge=1, description="maximum validation pairs that a trial is judged on")
 
 
 class Tracking(Section):
-    """Where a run's numbers are sent in addition to the record, through accelerate; never a document."""
+    """Where a run's numbers are sent through accelerate, in addition to the record; documents are never sent."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
     with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(
@@ -183,7 +184,7 @@ MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")  # the measures o
 
 
 class Analysis(Section):
-    """What the verdict rests on, chosen before anything is measured; changes no run."""
+    """What the verdict is based on, chosen before anything is measured; changes no run."""
 
     primary: Literal["rouge1", "rouge2", "rougeL", "rougeLsum", "loss"] = Field(
         "rouge1",
@@ -193,14 +194,14 @@ class Analysis(Section):
     loss_margin: float = Field(0.02, gt=0, description="the same for the test loss, in nats per target token")
 
     def margin_of(self, measure: str) -> float:
-        """The margin of a measure, in its own unit."""
+        """The margin of a measure, in the measure's unit."""
         return self.loss_margin if measure == "loss" else self.margin
 
 
 class ReportSettings(Section):
     """What the author adds to the report; changes no run and no figure."""
 
-    title: str = Field("", max_length=300, description="the title of the report; empty: a title of its own")
+    title: str = Field("", max_length=300, description="the title of the report; empty: a default title")
     author: str = Field("", max_length=300, description="who wrote it")
     course: str = Field("", max_length=300, description="what it was written for")
     date: str = Field("", max_length=100, description="its date, as it should be printed")
@@ -208,35 +209,35 @@ class ReportSettings(Section):
 
 
 class Scaling(Section):
-    """How methods gain with data: those that train, again on fewer training documents, all else the same."""
+    """How methods gain from more data: they are trained again on fewer documents, all else the same."""
 
     train_documents: tuple[int, ...] = Field(
-        (), description="training pairs of the further points, in increasing order; each sample holds the smaller ones"
+        (), description="training pairs of the other points, in increasing order; each sample contains the smaller ones"
     )
 
     @field_validator("train_documents")
     @classmethod
     def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(size < 1 for size in value) or list(value) != sorted(set(value)):
-            raise ValueError("rising whole numbers of 1 or more are needed, such as [100, 300, 1000]")
+            raise ValueError("whole numbers of 1 or more in increasing order are needed, such as [100, 300, 1000]")
         return value
 
 
 class ChosenDesign(Section):
     """The sizes that `compare --within` chose for a time; it writes this section, and a resumed suite keeps it."""
 
-    within_seconds: float = Field(gt=0, description="the time for all runs, one after the other")
-    estimated_seconds: float = Field(ge=0, description="what they were estimated to take, at most")
+    within_seconds: float = Field(gt=0, description="the time for all runs, one after another")
+    estimated_seconds: float = Field(ge=0, description="the most that they were estimated to take")
     detect: float = Field(gt=0, description="the true difference on the primary measure that the design should find")
     power: float = Field(ge=0, le=1, description="how often it finds that difference, as estimated")
     train_documents: int = Field(ge=1, description="training pairs chosen")
-    max_epochs: int = Field(ge=1, description="epochs chosen, at most")
+    max_epochs: int = Field(ge=1, description="maximum epochs chosen")
     test_documents: int = Field(ge=1, description="test documents chosen")
     seeds: int = Field(ge=1, description="number of seeds chosen")
 
 
 def is_label(text: str) -> bool:
-    """Whether a text can be a method's label, which names a folder and is an argument: not like a path or an option."""
+    """Whether a text can be a method's label: a folder name and an argument, so not like a path or an option."""
     return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
 
 
@@ -250,22 +251,24 @@ class Suite(Section):
 
     name: str = Field("assignment", description="names the results folder: results/NAME")
     model: str = Field("gpt2", description="a hub name, a transformers folder, or tiny (embedded)")
-    model_revision: str = Field("main", description="of a hub model: a branch, tag or commit")
+    model_revision: str = Field("main", description="a branch, tag or commit of a hub model")
     model_quantization: Quantization = Field(
         "none",
-        description="how the base model's matrices are stored, the same for every method; nf4: in 4 bits by "
-        "bitsandbytes, as QLoRA does, for methods that train none of the model's own weights",
+        description="how the base model's matrices are stored, the same for every method; nf4: in 4 bits with "
+        "bitsandbytes, as in QLoRA, for methods that train none of the model's own weights",
     )
     data: str = Field(DEFAULT_DATA, description="a hub name, a folder, a file, or newswire (embedded)")
     data_config: str | None = Field(
-        None, description="of a hub data set; CNN/DailyMail's is 3.0.0, its text without anonymised names"
+        None, description="the configuration of a hub data set; CNN/DailyMail's is 3.0.0, without anonymized names"
     )
-    data_revision: str = Field("main", description="of a hub data set: a branch, tag or commit")
+    data_revision: str = Field("main", description="a branch, tag or commit of a hub data set")
     methods: tuple[str, ...] = Field(
         ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "last-head", "full"),
-        description="labels of what is compared",
+        description="labels of the methods and baselines to compare",
     )
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="methods that do not train run once, under the first")
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), description="the random seeds; methods that do not train run once, with the first"
+    )
     separator: str = Field("\n\nTL;DR:", description="the text between document and summary, the same for every method")
     prompt: PromptSettings = PromptSettings()
     columns: Columns = Columns()
@@ -283,7 +286,7 @@ class Suite(Section):
     report: ReportSettings = ReportSettings()
     design: ChosenDesign | None = None
     method: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="options of each method, by its label; a further label gives its kind as well"
+        default_factory=dict, description="options of each method, by label; an additional label also gives its kind"
     )
 
     @model_validator(mode="before")
@@ -304,7 +307,7 @@ class Suite(Section):
             or value.startswith(".")
             or set(value) & set("/\\")
         ):
-            raise ValueError("a name for a folder is needed: no '/', not '.' at its beginning, at most 100 characters")
+            raise ValueError("a folder name is needed: no '/', no '.' at the beginning, at most 100 characters")
         return value
 
     @field_validator("methods")
@@ -316,7 +319,7 @@ class Suite(Section):
             raise ValueError("a method is named twice")
         for label in value:
             if not is_label(label):
-                raise ValueError(f"{label[:100]!r} cannot be a label: letters, digits, '-', '_' and '.' make one")
+                raise ValueError(f"{label[:100]!r} cannot be a label: use letters, digits, '-', '_' and '.'")
         return value
 
     @field_validator("seeds")
@@ -327,7 +330,7 @@ class Suite(Section):
         return value
 
     def of_runs(self) -> dict[str, Any]:
-        """The settings that runs are made and known by, as JSON: all but [report], which the report alone shows."""
+        """The settings that define the runs, as JSON: all but [report], which only the report shows."""
         settings = self.model_dump(mode="json")
         del settings["report"]
         return settings
@@ -347,7 +350,7 @@ def make_suite(settings: dict[str, Any]) -> Suite:
         raise ConfigError(explain_validation(error, "", Suite)) from None
     except UnicodeEncodeError:
         raise ConfigError(
-            "The suite holds bytes or half characters that are not Unicode text; write it in UTF-8."
+            "The suite contains bytes or half characters that are not Unicode text; write it in UTF-8."
         ) from None
     except TypeError as error:
         raise ConfigError(f"The suite has a key that is not a name: {error}.") from None
