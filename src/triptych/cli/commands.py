@@ -1,4 +1,4 @@
-"""The command line: the parser of every command, and how its end is reported."""
+"""The command line: the parser of every command, and how errors and interruptions are reported."""
 
 import argparse
 import atexit
@@ -32,7 +32,7 @@ search, measures what each costs, and writes a report."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     if arguments is None:
-        atexit.register(gc.freeze)  # a process that ends does not search all of torch for garbage, which took 2 s
+        atexit.register(gc.freeze)  # do not search all of torch for garbage at exit, which took 2 s
         if sys.flags.optimize >= 2:
             keep_docstrings()
     replace_what_streams_lack()
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print Triptych's own warnings as errors are printed, in one line; others stay as they are."""
+    """Print Triptych's own warnings like errors, on one line; other warnings are unchanged."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
@@ -97,13 +97,13 @@ def plain_warnings() -> Iterator[None]:
 
 
 def complain(message: str) -> None:
-    """Print what is wrong; the exit status alone says it where standard error lies on a disk that is full."""
+    """Print what is wrong; if standard error is on a full disk, only the exit status tells."""
     with suppress(OSError):
         print(f"triptych: {message}", file=sys.stderr)
 
 
 def unknown_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:
-    """What to say where the first word is not a command; None where it is one, or an option."""
+    """The message if the first word is not a command; None if it is one, or an option."""
     first, known = words[0], command_parsers(parser)
     if first.startswith("-") or first in known:
         return None
@@ -111,16 +111,16 @@ def unknown_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> st
 
 
 def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command, by its name."""
+    """The parser of each command, by name."""
     (actions,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
     return dict(actions.choices)
 
 
 def resumes(options: argparse.Namespace) -> bool:
-    """Whether SIGTERM and SIGHUP end this command as Ctrl-C does: `compare`, and `train` as a person starts it.
+    """Whether SIGTERM and SIGHUP end this command like Ctrl-C: `compare`, and `train` if a person started it.
 
-    The run of a suite and a rank of torchrun end at once by such a signal: whoever started them cleans up, and would
-    have to wait for a step or a collective operation to return.
+    A suite's run and a rank of torchrun end at once on such a signal: whoever started them cleans up, and would
+    otherwise have to wait for a step or a collective operation to return.
     """
     if options.command == "train":
         return not options.events and "RANK" not in os.environ
@@ -128,7 +128,7 @@ def resumes(options: argparse.Namespace) -> bool:
 
 
 def ending_signal(error: BaseException) -> int | None:
-    """The signal that an error followed, if any: on a terminal that was closed, printing fails."""
+    """The signal that led to an error, if any: printing fails on a terminal that was closed."""
     context = error.__context__
     while context is not None and not isinstance(context, Ended):
         context = context.__context__
@@ -147,7 +147,7 @@ def interrupted(options: argparse.Namespace, signum: int) -> int:
 
 
 def keep_docstrings() -> None:
-    """Start again with docstrings where Python was asked to drop them: transformers cannot be imported without them."""
+    """Restart with docstrings if Python was told to drop them: transformers cannot be imported without them."""
     given = sys.orig_argv[1:]
     words = [
         "-O" if word == "-OO" and all(other.startswith("-") for other in given[:place]) else word

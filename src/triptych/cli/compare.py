@@ -24,8 +24,8 @@ def add_compare(commands: Commands) -> None:
         help="run a comparison and report it",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EXAMPLES,
-        description="Run every method of a suite, compare, and write tables and reports to OUT. The "
-        "same suite in an OUT that exists is resumed, and methods and seeds that OUT does not have are added to it.",
+        description="Run every method of a suite, compare them, and write tables and reports to OUT. If OUT "
+        "already has the same suite, it is resumed, and new methods and seeds are added to it.",
     )
     parser.add_argument(
         "suite",
@@ -39,26 +39,28 @@ def add_compare(commands: Commands) -> None:
         action="store_true",
         help="print the runs, documents, disk and a time estimate from a few timed documents; write nothing",
     )
-    parser.add_argument("--no-timing", action="store_true", help="with --dry-run: print the plan alone, at once")
+    parser.add_argument("--no-timing", action="store_true", help="with --dry-run: print only the plan, at once")
     parser.add_argument(
         "--within",
         metavar="TIME",
-        help="choose seeds, test documents, epochs and training pairs as triptych "
-        "plan does, the same for every method, for this much time (90s, 30min, 8h, 2d), and run that",
+        help="choose seeds, test documents, epochs and training pairs for this much time (90s, 30min, 8h, 2d) as "
+        "triptych plan does, the same for every method, and run that",
     )
-    parser.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
+    parser.add_argument(
+        "--fresh", action="store_true", help="start over; the contents of OUT are kept under another name"
+    )
     parser.add_argument(
         "--executor",
         default="local",
         metavar="E",
-        help="local: one run after the other on this machine; "
-        "ray: a Ray cluster on this machine; ray://HOST:PORT: one that is running (default: local)",
+        help="local: one run after another on this machine; "
+        "ray: a Ray cluster on this machine; ray://HOST:PORT: a running cluster (default: local)",
     )
     parser.add_argument(
-        "--run-cpus", type=float, default=1, metavar="N", help="cores that a run needs of a Ray worker (1)"
+        "--run-cpus", type=float, default=1, metavar="N", help="cores per run on a Ray worker (default: 1)"
     )
-    parser.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs that it needs (0)")
-    parser.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory that it needs (any)")
+    parser.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs per run (default: 0)")
+    parser.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory per run (default: any)")
     add_detail_options(parser)
     parser.add_argument(
         "--events",

@@ -41,7 +41,7 @@ BEGIN = {"bash": "", "zsh": "autoload -U +X compinit && compinit -u\nautoload -U
 
 
 class PrintCompletion(argparse.Action):
-    """Prints the script for a shell, and ends."""
+    """Print the script for a shell, and exit."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
@@ -65,12 +65,12 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[str]) -> str:
-    """The script.
+    """The completion script for a shell.
 
     Args:
         shell: one of `SHELLS`.
-        parser: of the whole command line.
-        keys: of a suite file, with the options of methods.
+        parser: the parser of the whole command line.
+        keys: the keys of a suite file, with the options of methods.
     """
     (actions,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     commands: dict[str, argparse.ArgumentParser] = dict(actions.choices)

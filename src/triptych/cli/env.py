@@ -1,4 +1,4 @@
-"""`triptych env`: what a bug report needs to say of this machine and of what is installed."""
+"""`triptych env`: versions and hardware, for a bug report."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ def add_env(commands: Commands) -> None:
         "env",
         help="print versions and hardware, for a bug report",
         description="Print the versions of Triptych, Python and the libraries that it uses, the commit, hardware and "
-        "settings of this machine. No path of yours, name or token is among them.",
+        "settings of this machine. Your paths, name and tokens are not among them.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -33,7 +33,7 @@ def run_env(options: argparse.Namespace) -> int:
 
 
 def _variables(found: dict[str, bool | str]) -> str:
-    """Environment variables in words; of those that may hold paths only that they are set."""
+    """Environment variables in words; for those that may hold paths, only that they are set."""
     words = [
         f"{name} is set" if value is True else f"{name}={value}" for name, value in found.items() if value is not False
     ]

@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def serve(connection: socket.socket) -> int:
-    """Fork a child for each request, until the other end is closed; returns the exit status, in a child its own.
+    """Fork a child for each request, until the other end closes; returns the exit status (in a child, its own).
 
     Args:
         connection: each request is a child's arguments, with its streams as descriptors; answers are the child's
@@ -24,7 +24,7 @@ def serve(connection: socket.socket) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child itself, and the suite
     server = os.getpid()
-    gc.freeze()  # no run searches what was imported for garbage, which took 2 s when it ended
+    gc.freeze()  # runs do not search what was imported for garbage, which took 2 s at exit
     while True:
         request, descriptors, _, _ = socket.recv_fds(connection, LONGEST, STREAMS + 1)
         if not request:
@@ -47,7 +47,7 @@ def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
     for stream, descriptor in enumerate(descriptors[:STREAMS]):
         os.dup2(descriptor, stream)
         os.close(descriptor)
-    # as in a new Python: these were opened on other files
+    # as in a new Python: the inherited ones were opened on other files
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     ask_for_parent_death_signal()
     if os.getppid() != server:
@@ -58,7 +58,7 @@ def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
 
 
 def ask_for_parent_death_signal() -> None:
-    """Let the system kill this process when its parent ends, however that comes about."""
+    """Have the system kill this process when its parent ends, for whatever reason."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -81,6 +81,6 @@ def import_all() -> bool:
 
 
 if __name__ == "__main__":
-    ask_for_parent_death_signal()  # while it imports, nothing else would tell it
+    ask_for_parent_death_signal()  # nothing else would tell it while it imports
     with socket.socket(fileno=int(sys.argv[1])) as given:
         sys.exit(serve(given) if import_all() else 1)

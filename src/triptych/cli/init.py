@@ -12,12 +12,14 @@ def add_init(commands: Commands) -> None:
     """Add the parser of `triptych init`."""
     parser = commands.add_parser(
         "init",
-        help="write a commented suite file to begin with",
+        help="write a commented suite file to start from",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Write a suite file with every key, its default and its meaning. Model and data are looked at: the "
-        "columns that are recognised,\nand limits that fit the model's window and this machine, are written out.",
+        description="Write a suite file with every key, its default and its meaning. The model and data are inspected: "
+        "recognized columns,\nand limits that fit the model's context window and this machine, are written out.",
     )
-    parser.add_argument("file", nargs="?", type=as_path, default=Path("suite.toml"), help="to write (suite.toml)")
+    parser.add_argument(
+        "file", nargs="?", type=as_path, default=Path("suite.toml"), help="the file to write (default: suite.toml)"
+    )
     add_suite_options(parser, out=False)
     parser.set_defaults(call=run_init)
 

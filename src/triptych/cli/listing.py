@@ -1,4 +1,4 @@
-"""`triptych list`: what is registered, and what a data folder holds."""
+"""`triptych list`: show what is registered, or what a data folder contains."""
 
 import argparse
 
@@ -10,12 +10,12 @@ def add_list(commands: Commands) -> None:
     """Add the parser of `triptych list`."""
     parser = commands.add_parser(
         "list",
-        help="show what is registered, or what a data folder holds",
+        help="show what is registered, or what a data folder contains",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Alone: methods with their options, baselines, data sets, metrics, "
+        description="Without arguments: methods with their options, baselines, data sets, metrics, "
         "models, the keys of a suite file and presets.\n`list keys [PART ...]`: keys of a suite file and options "
-        "of methods, all or those whose names contain a part.\n`list data DIR`: what a folder holds and how it would "
-        "be read.",
+        "of methods, all or those whose names contain a part.\n`list data DIR`: what a folder contains and how it "
+        "would be read.",
     )
     parser.add_argument("what", nargs="*", metavar="keys | data DIR", help="keys, or data DIR")
     add_set_option(

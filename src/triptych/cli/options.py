@@ -21,18 +21,18 @@ EXAMPLES = """examples:
                                                        your own documents and model
   triptych compare --data ./my-data --dry-run          what would run, and how long it would take
 
-environment: TRIPTYCH_CACHE is the folder of prepared data (~/.cache/triptych), which a container may have to set;
-HF_HOME that of the hub's files (~/.cache/huggingface)
+environment: TRIPTYCH_CACHE is the folder for prepared data (~/.cache/triptych), which a container may have to set;
+HF_HOME is the folder for files from the hub (~/.cache/huggingface)
 
 exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
 SIGTERM and SIGHUP interrupt compare and train as Ctrl-C does, with 143 and 129"""
 
 
 def as_path(text: str) -> Path:
-    """A path on the command line, which an empty text is not.
+    """Parse a path on the command line; an empty text is an error.
 
     Raises:
-        ArgumentTypeError: it is empty.
+        ArgumentTypeError: the path is empty.
     """
     if not text:
         raise argparse.ArgumentTypeError("a path is empty. Give one; the current folder is written '.'")
@@ -40,11 +40,11 @@ def as_path(text: str) -> Path:
 
 
 def add_common_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
-    """Options that every command has.
+    """Add the options that every command has.
 
     Args:
-        parser: of the command.
-        model: the command runs a model, for which a device can be chosen.
+        parser: the command's parser.
+        model: whether the command runs a model, for which a device can be chosen.
     """
     if model:
         parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda, else mps, else cpu")
@@ -55,19 +55,19 @@ def add_common_options(parser: argparse.ArgumentParser, model: bool = True) -> N
 
 
 def add_set_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `--set KEY=VALUE ...`, whose values `options.settings` collects; `what` is its help."""
+    """Add `--set KEY=VALUE ...`, whose values are collected in `options.settings`; `what` is its help."""
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings", help=what
     )
 
 
 def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None:
-    """Options that make a suite."""
+    """Add the options that define a suite."""
     parser.add_argument(
         "--preset",
         metavar="NAME",
         help=f"settings to start from: {', '.join(reading.presets())} (default: demo, or "
-        "assignment where a suite file, --model or --data is given; --dry-run and list explain them)",
+        "assignment with a suite file, --model or --data; --dry-run and list explain them)",
     )
     parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")
     parser.add_argument(
@@ -86,12 +86,12 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
 def add_detail_options(parser: argparse.ArgumentParser) -> None:
     """Add `--quiet` and `--verbose`, which `wanted_detail` reads."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("-q", "--quiet", action="store_true", help="while it runs, print failures alone")
+    which.add_argument("-q", "--quiet", action="store_true", help="while it runs, print only failures")
     which.add_argument("-v", "--verbose", action="store_true", help="while it runs, print a line for every step")
 
 
 def wanted_detail(options: argparse.Namespace) -> "Detail | None":
-    """The lines that are printed while runs are under way; None: those that suit the terminal or file."""
+    """The lines to print while runs are in progress; None: those that suit the terminal or file."""
     from triptych.suite.lines import Detail
 
     return Detail.FAILURE if options.quiet else Detail.STEP if options.verbose else None
@@ -104,10 +104,10 @@ def chosen_preset(options: argparse.Namespace) -> str:
 
 
 def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, Any]:
-    """What `--model`, `--data`, `--seeds` and `--set` say, as keys of a suite file.
+    """The settings from `--model`, `--data`, `--seeds` and `--set`, as keys of a suite file.
 
     Args:
-        options: of the command.
+        options: the command's options.
         seeds: False: leave out `--seeds`.
     """
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key]) is not None}
@@ -117,7 +117,7 @@ def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, 
 
 
 def at_least_zero(text: str) -> int:
-    """A whole number of 0 or more, as argparse's `type`."""
+    """Parse a whole number of 0 or more; an argparse `type`."""
     try:
         number = int(text)
     except ValueError:
@@ -128,5 +128,5 @@ def at_least_zero(text: str) -> int:
 
 
 def split_names(text: str | None) -> list[str] | None:
-    """`a,b` as names."""
+    """Split `a,b` into names."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

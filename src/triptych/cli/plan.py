@@ -9,7 +9,7 @@ from triptych.models.quiet import quiet_libraries
 
 PLAN_EXAMPLES = """examples:
   triptych plan --data ./my-data --within 8h           the best comparison for eight hours, before any run
-  triptych plan results/pilot --detect 0.5             what half a point needs, by how a finished pilot's scores vary
+  triptych plan results/pilot --detect 0.5             what half a point needs, from how a pilot's scores vary
   triptych plan results/pilot results/scores --json    variance from both, costs from the pilot, for programs"""
 
 
@@ -20,10 +20,10 @@ def add_plan(commands: Commands) -> None:
         help="plan how large a comparison must be to find a difference",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=PLAN_EXAMPLES,
-        description="Compute how many test documents and seeds detect a true difference "
-        "with 80% power, which of the two is the bottleneck, what that costs, and the best design for a "
-        "time. From finished results folders, without a model; or from a suite, of which a few "
-        "documents are timed with every method and whose scores are assumed to vary as they did elsewhere.",
+        description="Compute how many test documents and seeds it takes to detect a true difference "
+        "with 80% power, which of the two is the bottleneck, what that costs, and the best design for a given "
+        "time. This works from finished results folders, without a model, or from a suite: then a few documents "
+        "are timed with every method, and its scores are assumed to vary as they did elsewhere.",
     )
     parser.add_argument(
         "given", nargs="*", metavar="SUITE.toml | OUT", help="a suite file, or results folders (pilots)"

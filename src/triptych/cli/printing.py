@@ -1,4 +1,4 @@
-"""Print plans, designs, what is registered, what a data folder holds, and summaries."""
+"""Print plans, designs, what is registered, what a data folder contains, and summaries."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from triptych.text import formats
 from triptych.text.characters import for_terminal
 from triptych.text.measures import name_of, unit_of
 
-if TYPE_CHECKING:  # what a data folder holds is printed without torch
+if TYPE_CHECKING:  # what a data folder contains is printed without torch
     from triptych.api import DataDescription, Registered
     from triptych.datasets.tables import SplitDescription
     from triptych.suite.dry_run import DryRun
@@ -46,7 +46,7 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
 
 
 def _from_preset(suite: Suite, preset: str) -> str:
-    """Which preset the settings began from, with its description where model and data are its own."""
+    """The preset that the settings started from, with its description if it gives the model and data."""
     if not preset:
         return ""
     started = make_suite(presets()[preset].settings)
@@ -55,9 +55,9 @@ def _from_preset(suite: Suite, preset: str) -> str:
 
 
 def show_plan(console: Console, plan: SuitePlan) -> None:
-    """Print the rest of a plan: the data as it is read, the methods with their runs, disk; then the smaller suites.
+    """Print a plan without its settings: the data as it is read, methods with runs, disk; then the smaller suites.
 
-    `show_settings` comes before it.
+    `show_settings` prints the settings before it.
     """
     _show_counts(console, plan)
     commits = ((plan.suite.model, plan.model_commit), (plan.suite.data, plan.data.commit))
@@ -118,7 +118,7 @@ def _show_rows(console: Console, plan: SuitePlan) -> None:
 
 
 def show_times(console: Console, found: "DryRun") -> None:
-    """Print what the runs of a dry run take in all, and those of the suites of its data-size curve."""
+    """Print the total time of a dry run's runs, and of those of the suites of its data-size curve."""
     if found.seconds is None:
         return
     print_text(
@@ -196,7 +196,7 @@ def show_registered(console: Console, found: "Registered") -> None:
 
 
 def show_keys(console: Console, keys: Sequence[SuiteKey], parts: Sequence[str]) -> None:
-    """Print keys with their defaults, the values that they take and what they mean.
+    """Print keys with their defaults, allowed values and meaning.
 
     Args:
         console: where to print.
@@ -204,7 +204,7 @@ def show_keys(console: Console, keys: Sequence[SuiteKey], parts: Sequence[str]) 
         parts: only keys whose names contain one of these; none: every key.
 
     Raises:
-        ConfigError: no key does.
+        ConfigError: no key matches.
     """
     wanted = [key for key in keys if not parts or any(part.lower() in key.name for part in parts)]
     if not wanted:
@@ -223,7 +223,7 @@ def show_keys(console: Console, keys: Sequence[SuiteKey], parts: Sequence[str]) 
 
 
 def show_data(console: Console, found: "DataDescription") -> None:
-    """Print what a data folder holds and how it would be read, with a pair of its first split."""
+    """Print what a data folder contains and how it would be read, with a pair of its first split."""
     splits = found.tables.splits
     for split in splits:
         files = ", ".join(str(file) for file in split.files[:5])
@@ -254,23 +254,23 @@ def show_data(console: Console, found: "DataDescription") -> None:
 
 
 def _made_id(split: "SplitDescription") -> str:
-    """What is said of a split without a column of ids."""
+    """The text shown for a split without a column of ids."""
     others = set(split.columns) - {split.roles.document, split.roles.summary}
     return f"(made from split and row{'; columns.id=NAME uses a column' if others else ''})"
 
 
 def print_text(console: Console, text: str) -> None:
-    """Print what comes from a file, without anything that a terminal would obey."""
+    """Print text from a file, without anything that a terminal would interpret."""
     console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class SummaryPrinter:
     """Prints summaries as they are generated, and at the end how many documents were truncated.
 
-    A terminal is shown escapes for what it would obey; a pipe or a file gets the text as it was generated.
+    Control characters are escaped on a terminal; a pipe or a file gets the text as it was generated.
 
     Args:
-        headings: say above each summary whose it is and of what.
+        headings: print the document and the run above each summary.
         as_json: print JSON lines instead.
     """
 
@@ -299,12 +299,12 @@ class SummaryPrinter:
             print(for_terminal(text) if sys.stdout.isatty() else text, flush=True)
 
     def count(self, row: "Trained", summary: "Summary") -> None:
-        """Take note of a summary that is not printed."""
+        """Count a summary without printing it."""
         self._all[str(row.folder)] += 1
         self._cut[str(row.folder)] += summary.truncated
 
     def close(self) -> None:
-        """Say, on standard error, what was not read."""
+        """Report on standard error which documents were cut."""
         for run, cut in self._cut.items():
             if cut:
                 print(

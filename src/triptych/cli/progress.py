@@ -47,11 +47,11 @@ from triptych.suite.lines import Detail, EventLine, EventLines
 from triptych.text import formats
 
 CHECKING = "checking model, data and methods"
-BUSY = 0.5  # programs waiting for a core, for each core: above it, times measured now are too long
+BUSY = 0.5  # load per core; above it, times measured now are too long
 
 
 class Waiting:
-    """A spinner with a clock, on a terminal, while a command does what has no measure; a context manager.
+    """A spinner with a clock, shown on a terminal during work without measurable progress.
 
     Args:
         console: where to show it.
@@ -63,7 +63,7 @@ class Waiting:
         self._progress: Progress | None = None
 
     def begin(self, text: str) -> None:
-        """Show it with a text, in place of the one before."""
+        """Show it with a text, replacing the one before."""
         self.end()
         if self._shown:
             columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
@@ -82,11 +82,11 @@ class ProgressView:
     """Shows the events of a suite, whose runs may be under way at the same time; a `Listener` and a context manager.
 
     Args:
-        console: where to print; standard error, so that standard output holds the result alone.
-        detail: the lines that are shown; None: those of results where bars show the rest, else those of stages too.
+        console: where to print; standard error, so that standard output has only the result.
+        detail: the lines to show; None: those of results if bars show the rest, else those of stages too.
 
     Attributes:
-        out: the results folder of the suite, as soon as its runs begin.
+        out: the results folder of the suite; None until its runs begin.
         failed: the runs that failed, in words.
     """
 
@@ -147,7 +147,7 @@ class ProgressView:
                 self._waiting.end()
                 self.out = event.out
                 for text in (*event.changes, *(f"data: {note}" for note in event.notes), event.language):
-                    if speaks and not (self._planned and text not in event.changes):  # a plan has said the rest
+                    if speaks and not (self._planned and text not in event.changes):  # the plan has shown the rest
                         self.print(text)
                 if self.live:
                     self._progress.start()
@@ -168,7 +168,7 @@ class ProgressView:
                 self._progress.advance(self._suite)
             case BeginEvent():
                 self._progress.update(self._suite, total=event.total)
-                self._end(run)  # begun again elsewhere: its worker was lost
+                self._end(run)  # started again elsewhere: its worker was lost
                 self._bar(run)
             case FailedEvent():
                 self.failed.append(f"{run.name} (seed {run.seed})")
@@ -276,7 +276,7 @@ class DryRunView:
         self._show_next(0)
 
     def _show_next(self, index: int) -> None:
-        """Show what is timed now, by a line where there is no bar."""
+        """Show what is being timed, as a line if there is no bar."""
         doing = f"timing {self._labels[index]}" if index < len(self._labels) else "timing"
         self._progress.update(self._bar, completed=index, description=doing)
         if index < len(self._labels) and not self.console.is_terminal:
@@ -284,7 +284,7 @@ class DryRunView:
 
 
 def write_stream(listener: Listener) -> Listener:
-    """A listener that also writes every event to standard output, as a line of JSON."""
+    """Wrap a listener so that every event is also written to standard output, as a line of JSON."""
 
     def listen(run: RunId | None, event: Event) -> None:
         print(stream_line(run, event), flush=True)
@@ -295,11 +295,11 @@ def write_stream(listener: Listener) -> Listener:
 
 @contextmanager
 def counting_bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; yields the function to call with how many of how many are done.
+    """Show a bar on a terminal; yields the function to call with the number done and the number in all.
 
     Args:
         console: where the bar is drawn.
-        doing: what is done to them, such as `scoring`.
+        doing: what is being done, such as `scoring`.
     """
     progress = Progress(
         TextColumn(doing),

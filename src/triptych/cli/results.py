@@ -1,4 +1,4 @@
-"""`triptych report`, `advise` and `bundle`: a results folder in use."""
+"""`triptych report`, `advise` and `bundle`: use a results folder."""
 
 import argparse
 import sys
@@ -18,21 +18,21 @@ def add_report(commands: Commands) -> None:
         help="write tables and reports from records",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compare the runs in OUT again and write comparison.json, the tables and the "
-        "reports there. Several OUTs are joined into one table, if their runs may be compared, in --to.",
+        "reports there. Several OUTs are joined into one table in --to, if their runs may be compared.",
     )
     parser.add_argument("out", nargs="+", metavar="OUT", type=as_path, help="results folders")
-    parser.add_argument("--to", type=as_path, metavar="DIR", help="where to write (default: OUT, if there is one only)")
+    parser.add_argument("--to", type=as_path, metavar="DIR", help="where to write (default: OUT, if there is only one)")
     parser.add_argument(
         "--without-texts",
         action="store_true",
-        help="leave out every summary, generated or of the reference: for data that may not be passed on; with --to, "
-        "DIR becomes a results folder of its own: suite, records, histories and scores",
+        help="leave out every generated or reference summary, for data that may not be passed on; with --to, "
+        "DIR becomes a results folder itself, with suite, records, histories and scores",
     )
     add_set_option(
         parser,
         "what the author adds, kept in OUT/suite.json: report.title, report.author, report.course, report.date, "
-        "report.reason (why less of the data was used); OUT/discussion.md, in Markdown, is taken into the report, and "
-        "OUT/theory.md in place of the answers on theory",
+        "report.reason (why less of the data was used); OUT/discussion.md, in Markdown, is included in the report, and "
+        "OUT/theory.md replaces the answers on theory",
     )
     add_common_options(parser, model=False)
     parser.set_defaults(call=run_report)
@@ -66,12 +66,12 @@ def add_advise(commands: Commands) -> None:
         "that is shown to be at most analysis.margin worse than the best one there, with the evidence.",
     )
     parser.add_argument("out", metavar="OUT", type=as_path, help="a results folder")
-    parser.add_argument("--max-parameters", metavar="N", help="trainable parameters, at most: 250k, 1M, 1e6")
-    parser.add_argument("--max-seconds", metavar="S", help="training time, at most: 90s, 30min, 8h, or seconds")
-    parser.add_argument("--max-memory", metavar="B", help="peak memory of training, at most: 500MB, 8GB, or bytes")
+    parser.add_argument("--max-parameters", metavar="N", help="maximum trainable parameters: 250k, 1M, 1e6")
+    parser.add_argument("--max-seconds", metavar="S", help="maximum training time: 90s, 30min, 8h, or seconds")
+    parser.add_argument("--max-memory", metavar="B", help="maximum peak memory of training: 500MB, 8GB, or bytes")
     parser.add_argument("--json", action="store_true", help="print the advice as JSON")
     parser.add_argument("--export", type=as_path, metavar="DIR", help="export the advised method's run to a new folder")
-    parser.add_argument("--model", metavar="M", help="with --export: the base model, where it has moved")
+    parser.add_argument("--model", metavar="M", help="with --export: the base model, if it has moved")
     add_common_options(parser, model=False)
     parser.set_defaults(call=run_advise)
 
@@ -112,7 +112,7 @@ def add_bundle(commands: Commands) -> None:
         "--max-megabytes",
         type=float,
         metavar="N",
-        help="megabytes of fine-tuned models, at most; above it "
+        help="maximum megabytes of fine-tuned models; above that, "
         "the largest are left out, and the README has a marked place for a link to each",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE.zip if it exists")

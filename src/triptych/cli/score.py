@@ -1,4 +1,4 @@
-"""`triptych score`: predictions of other tools, or those of a results folder by another metric."""
+"""`triptych score`: score the predictions of other tools, or those of a results folder by another metric."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ def add_score(commands: Commands) -> None:
     """Add the parser of `triptych score`."""
     parser = commands.add_parser(
         "score",
-        help="score predictions of any tool, tested and reported",
+        help="score predictions of any tool, with tests and a report",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=SCORE_EXAMPLES,
-        description="Score predictions that any tool wrote, test the systems "
+        description="Score predictions of any tool, test the systems "
         "against each other on the same documents, and report. No model is loaded. Files are tables "
         "(.csv, .tsv, .jsonl, .parquet, also .gz) with the columns id, prediction and reference or the "
         "usual other names, samples of lm-evaluation-harness, or plain text, one prediction per line.",
@@ -32,8 +32,8 @@ def add_score(commands: Commands) -> None:
         "systems",
         nargs="+",
         metavar="NAME=FILE",
-        help="a system and its predictions; a name given again is "
-        "another seed of it; or a results folder, whose stored predictions --metric scores",
+        help="a system and its predictions; the same name again adds "
+        "another seed; or a results folder, whose stored predictions are scored by --metric",
     )
     parser.add_argument(
         "--references", metavar="FILE", help="a table or text with the references (default: the files' own)"
@@ -41,7 +41,7 @@ def add_score(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=as_path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)"
     )
-    parser.add_argument("--no-report", action="store_true", help="tables alone: no report.pdf, no report.html")
+    parser.add_argument("--no-report", action="store_true", help="tables only: no report.pdf and report.html")
     parser.add_argument(
         "--metric",
         action="append",
@@ -54,7 +54,7 @@ def add_score(commands: Commands) -> None:
         action="extend",
         default=[],
         metavar="KEY=NAME",
-        help="the columns of id, prediction, reference or document, where their names are not the usual ones",
+        help="the columns of id, prediction, reference or document, if their names are not the usual ones",
     )
     parser.add_argument("--by-order", action="store_true", help="join the files by the order of their rows, not by id")
     add_set_option(parser, "keys of a suite file for scoring and judging: [rouge] and [analysis]")
@@ -126,7 +126,7 @@ def _score_folder(options: argparse.Namespace) -> int:
 
 
 def parse_systems(texts: Sequence[str]) -> dict[str, list[str]]:
-    """`NAME=FILE` as the files of each name.
+    """Parse `NAME=FILE` into the files of each name.
 
     Raises:
         ConfigError: there is no `=`, or no file after it.
@@ -143,7 +143,7 @@ def parse_systems(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:
-    """`KEY=NAME` as a dictionary."""
+    """Parse `KEY=NAME` into a dictionary."""
     pairs = {}
     for text in texts:
         key, equals, name = text.partition("=")

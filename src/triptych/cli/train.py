@@ -25,7 +25,7 @@ def add_train(commands: Commands) -> None:
         "train",
         help="run one method of a suite",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run one method of a suite in this process, under each of its seeds.",
+        description="Run one method of a suite in this process, once for each of its seeds.",
     )
     parser.add_argument("label", metavar="LABEL", help="a method, a baseline, or a label that the suite defines")
     parser.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
@@ -34,20 +34,20 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--events",
         action="store_true",
-        help="print events as JSON lines, for programs; where standard input is a pipe, the run ends when it closes",
+        help="print events as JSON lines, for programs; if standard input is a pipe, the run ends when it closes",
     )
     parser.add_argument(
         "--trial",
         type=float,
         metavar="RATE",
-        help="with --events: make only the search's trial at this learning rate, for the run that makes the search",
+        help="with --events: make only the search trial with this learning rate, for the run that does the search",
     )
     parser.add_argument(
         "--lock",
         nargs=2,
         metavar=("DIR", "TOKEN"),
         help="with --events: end as soon as this results folder "
-        "has another lock: it was moved, or another suite works there",
+        "has another lock: it was moved, or another suite is using it",
     )
     parser.set_defaults(call=run_train)
 

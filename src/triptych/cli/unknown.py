@@ -1,4 +1,4 @@
-"""What a command line answers to options that it does not know."""
+"""What the command line answers to unknown options."""
 
 import argparse
 import difflib
@@ -7,14 +7,14 @@ from typing import NoReturn
 
 from triptych.text.characters import visible
 
-COLUMNS = " Columns are named by --set columns.document=NAME columns.summary=NAME."
+COLUMNS = " Name columns with --set columns.document=NAME columns.summary=NAME."
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, command: str, left: Sequence[str]) -> NoReturn:
-    """End with status 2, and a message that gives the options that may have been meant.
+    """Exit with status 2 and a message that suggests the options that may have been meant.
 
     Args:
-        parser: of the command.
+        parser: the command's parser.
         command: its name.
         left: the words that the parser did not know.
     """
@@ -25,7 +25,7 @@ def refuse_unknown(parser: argparse.ArgumentParser, command: str, left: Sequence
 
 
 def _hint(parser: argparse.ArgumentParser, command: str, name: str) -> str:
-    """The options of a command that a name is close to."""
+    """A hint with the options of a command that are close to a name."""
     known = [option for option in parser._option_string_actions if option.startswith("--")]
     if name == "--columns" and ("--data" in known or command == "list"):
         return COLUMNS

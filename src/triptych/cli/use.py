@@ -1,4 +1,4 @@
-"""`triptych evaluate`, `summarize`, `export` and `play`: trained runs in use."""
+"""`triptych evaluate`, `summarize`, `export` and `play`: use trained runs."""
 
 import argparse
 import json
@@ -14,9 +14,9 @@ from triptych.text import formats
 from triptych.text.characters import for_terminal
 from triptych.use.find_run import BEST, find_run, is_run_folder
 
-OTHER_MODEL = "the base model, where it is not available under its recorded name"
+OTHER_MODEL = "the base model, if it is not available under its recorded name"
 RUN = (
-    "a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved; OUT/runs/LABEL or OUT where "
+    "a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved; OUT/runs/LABEL or OUT if "
     "only one run can be meant; or OUT@best"
 )
 
@@ -27,7 +27,7 @@ def add_evaluate(commands: Commands) -> None:
         "evaluate",
         help="evaluate a saved run again",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Load what a run saved, compute its test loss and summaries again, and compare "
+        description="Load a saved run, recompute its test loss and summaries, and compare "
         "them with its record. An adapter that peft saved is evaluated on --data.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN)
@@ -70,12 +70,12 @@ def add_summarize(commands: Commands) -> None:
         "summarize",
         help="summarize documents with trained runs",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Summarize documents with one run or several, which share one base model in "
-        "memory. A document longer than limits.document_tokens of the run's suite, or than the "
-        "window leaves room for, is cut at its end, and this is reported. Summaries are printed as their "
-        "batch is done, the longest documents first.",
+        description="Summarize documents with one or more runs, which share one base model in "
+        "memory. A document that is longer than the limits.document_tokens of the run's suite, or than the "
+        "context window has room for, is cut at its end, and this is reported. Summaries are printed as each "
+        "batch is done, longest documents first.",
     )
-    parser.add_argument("run", metavar="RUN", nargs="*", help=f"{RUN}; several give a summary each")
+    parser.add_argument("run", metavar="RUN", nargs="*", help=f"{RUN}; each of several gives a summary")
     parser.add_argument(
         "--file",
         metavar="F",
@@ -84,18 +84,18 @@ def add_summarize(commands: Commands) -> None:
         help="texts (one document each), tables with one document per row (.csv, .tsv, .jsonl, .parquet), folders of "
         "these, patterns such as 'notes/*.txt', or - for standard input (default)",
     )
-    parser.add_argument("--text", metavar="TEXT", help="one document, as a text, in place of --file")
+    parser.add_argument("--text", metavar="TEXT", help="the text of one document, instead of --file")
     parser.add_argument(
         "--out",
         type=as_path,
         metavar="FILE",
-        help="write a .csv or .jsonl with a line for each document: its id, its table's columns and the summary",
+        help="write a .csv or .jsonl with a row for each document: its id, its table's columns and the summary",
     )
     parser.add_argument("--overwrite", action="store_true", help="with --out: replace a file that exists")
     parser.add_argument(
         "--column",
         metavar="NAME",
-        help="the tables' column of documents (default: that of the runs, else by its usual name)",
+        help="the tables' column with the documents (default: that of the runs, else one with a usual name)",
     )
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each document and run")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
@@ -123,7 +123,7 @@ def run_summarize(options: argparse.Namespace) -> int:
     common = {"column": options.column, "model": options.model, "device": options.device, "plugins": options.plugin}
     common["note"] = lambda sentence: print(for_terminal(sentence), file=sys.stderr)
     for name in runs:
-        with suppress(InputError):  # a run that is not there is reported after documents that are not
+        with suppress(InputError):  # a missing run is reported after missing documents
             named_run(name)
     first = files[0]
     several = is_document_table(first) or (first != STANDARD_INPUT and not expand_path(first).is_file())
@@ -142,7 +142,7 @@ def run_summarize(options: argparse.Namespace) -> int:
 
 
 def taken_from(files: list[str]) -> list[str]:
-    """The runs at the end of what `--file` was given, where they come after it; they are taken out of it."""
+    """Remove and return the runs at the end of the `--file` arguments, if they were given after it."""
     runs: list[str] = []
     while len(files) > 1 and (files[-1].endswith(BEST) or is_run_folder(Path(files[-1]))):
         runs.insert(0, files.pop())
@@ -150,7 +150,7 @@ def taken_from(files: list[str]) -> list[str]:
 
 
 def named_run(name: str) -> Path:
-    """The folder of the run that a name means; says on standard error which one, where the name is not its folder."""
+    """The folder of the run that a name means; if the name is not that folder, standard error says which one it is."""
     found = find_run(name)
     if found.message:
         print(for_terminal(found.message), file=sys.stderr)
@@ -161,14 +161,14 @@ def add_export(commands: Commands) -> None:
     """Add the parser of `triptych export`."""
     parser = commands.add_parser(
         "export",
-        help="write a run as a folder that needs no Triptych",
+        help="export a run to a folder that works without Triptych",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Write what a run trained as a complete transformers folder, merged, with tokenizer, settings for "
-        "generation, examples, a server and a model card. A prompt cannot be merged: it is written in PEFT's format, "
+        description="Write what a run trained as a complete, merged transformers folder, with tokenizer, generation "
+        "settings, examples, a server and a model card. A prompt cannot be merged: it is written in PEFT's format, "
         "with its base model or that model's name on the Hub. Nothing is uploaded without --push.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("to", metavar="DIR", type=as_path, help="a new or an empty folder")
+    parser.add_argument("to", metavar="DIR", type=as_path, help="a new or empty folder")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
     parser.add_argument(
         "--documents",
@@ -181,7 +181,7 @@ def add_export(commands: Commands) -> None:
     parser.add_argument(
         "--push", metavar="USER/NAME", help="upload the folder to the Hub, as a private model, with your own token"
     )
-    parser.add_argument("--public", action="store_true", help="with --push: as a model that anyone may see")
+    parser.add_argument("--public", action="store_true", help="with --push: as a public model")
     add_common_options(parser)
     parser.set_defaults(call=run_export)
 
@@ -220,12 +220,14 @@ def add_play(commands: Commands) -> None:
         "play",
         help="try every method on an article, in a local web page",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Serve a page on this machine where an article's summaries by every method of OUT "
-        "are shown side by side. It loads nothing from a network. Needs the extra `play`.",
+        description="Serve a page on this machine that shows an article's summaries by every method of OUT "
+        "side by side. It loads nothing from a network. Needs the extra `play`.",
     )
     parser.add_argument("out", metavar="OUT", type=as_path, help="a results folder")
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine alone)")
-    parser.add_argument("--port", type=int, default=7860, help="default: 7860")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="the port to listen on (default: 7860)")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
     add_common_options(parser)
     parser.set_defaults(call=run_play)

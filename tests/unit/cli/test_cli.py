@@ -118,11 +118,11 @@ def test_bad_request_is_refused_before_anything_is_written(case, tmp_path, capsy
     [
         (
             ["compare", "--columns", "document=a", "summary=b"],
-            "no option --columns. Columns are named by --set columns.",
+            "no option --columns. Name columns with --set columns.",
         ),
         (
             ["list", "data", "here", "--columns", "document=a"],
-            "no option --columns. Columns are named by --set columns.",
+            "no option --columns. Name columns with --set columns.",
         ),
         (["advise", "out", "--max-time", "30min"], "--max-seconds"),
         (["compare", "--sed=1"], "triptych compare: error: there is no option --sed. Did you mean --seeds"),
