@@ -118,7 +118,7 @@ def compare(
         fresh: start over; the previous contents of `out` are kept under another name.
         executor: `local`, one run after another on this machine; `ray`, a Ray cluster on this machine; or
             `ray://HOST:PORT`.
-        resources: what each run needs of a Ray worker; None: one core.
+        resources: what each run needs from a Ray worker; None: one core.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
         listener: called with each event of `triptych.run.events` and the run that it is about (None: the suite). The

@@ -1,1 +1,1 @@
-"""Many runs: which ones remain, in which child processes, under which lock."""
+"""Run a suite: which runs remain, in which child processes, under which lock."""

@@ -1,4 +1,4 @@
-"""What a caller gives of a suite in Python: settings and arguments merged, data that is an object written to files."""
+"""The suite that a Python call asks for: settings and arguments are merged, data objects are written to files."""
 
 import os
 import shutil
@@ -20,17 +20,17 @@ from triptych.storage.given_documents import data_folder, name_in_folder
 
 @dataclass(frozen=True)
 class SuiteArguments:
-    """The arguments of a call that make a suite; those that are None say nothing.
+    """The arguments of a call that define a suite; None means not given.
 
     Attributes:
         suite_file: a suite file, or a results folder.
         preset: the preset to start from; None: `reading.default_preset`.
-        settings: keys of a suite file, tables as dictionaries or with dotted keys.
+        settings: keys of a suite file, with tables as dictionaries or dotted keys.
         model: the base model.
         data: the data: a path, a name, or an object as `write_objects` takes it.
-        seeds: the seeds, one, or a text such as `0,1,2`.
-        out: the results folder, which also names a suite that has no other name; None: the suite file where that is
-            one, else `results/NAME`.
+        seeds: a list of seeds, one seed, or a text such as `0,1,2`.
+        out: the results folder, which also names a suite that has no other name; None: `suite_file` if that is
+            a results folder, else `results/NAME`.
     """
 
     suite_file: str | Path | None = None
@@ -43,7 +43,7 @@ class SuiteArguments:
 
     @property
     def is_folder(self) -> bool:
-        """Whether a results folder is given in place of a suite file."""
+        """Whether a results folder is given instead of a suite file."""
         return self.suite_file is not None and (Path(self.suite_file) / "suite.json").is_file()
 
     @property
@@ -53,14 +53,14 @@ class SuiteArguments:
 
     @property
     def folder(self) -> Path | None:
-        """The results folder, where it is named."""
+        """The results folder, if it is named."""
         if self.out is None:
             return Path(self.suite_file) if self.is_folder and self.suite_file else None
         return named_path(self.out)
 
     @property
     def overriding(self) -> dict[str, Any]:
-        """The keys of a suite that settings and arguments give, arguments over settings."""
+        """The keys of a suite that settings and arguments give; arguments override settings."""
         given = {"model": self.model and str(self.model), "data": self.data, "seeds": self.seeds}
         over = {**reading.nested(self.settings), **{key: value for key, value in given.items() if value is not None}}
         if isinstance(over.get("seeds"), int | str):
@@ -70,9 +70,9 @@ class SuiteArguments:
         return over
 
     def _naming(self) -> dict[str, Any]:
-        """The suite's name where a results folder is named and nothing else names the suite: that folder's name.
+        """The suite's name, if a results folder is named and nothing else names the suite: that folder's name.
 
-        A folder that is there keeps the name that its suite has.
+        An existing folder keeps the name of its suite.
         """
         named = self.file is not None and "name" in reading.read_suite_file(Path(self.file))
         if self.out is None or named:
@@ -86,20 +86,20 @@ class SuiteArguments:
         return {}  # what is there is refused later; no suite can have such a name
 
     def as_kept(self, suite: Suite, out: Path) -> Suite:
-        """The suite as `compare` would write it: data that is an object lies in `OUT/data`, wherever it is now."""
+        """The suite as `compare` would write it: a data object is in `OUT/data`, wherever it is now."""
         if not is_object(self.overriding.get("data", "")):
             return suite
         return suite.model_copy(update={"data": str(data_folder(out) / Path(suite.data).name)})
 
     @contextmanager
     def settings_with_files(self, keep: bool = True) -> Iterator[dict[str, Any]]:
-        """What the call overrides, a name after `OUT`, and data that is an object written to `OUT/data`.
+        """Yield what the call overrides, with a name after `OUT`, and with a data object written to `OUT/data`.
 
         Args:
-            keep: False: write it to a temporary folder instead, for a call that leaves nothing.
+            keep: False: write it to a temporary folder instead, for a call that leaves no files.
 
         Raises:
-            InputError: the data is of no known kind, or cannot be written. Files are removed again where an exception
+            InputError: the data is of an unknown kind, or cannot be written. Files are removed again if an exception
                 ends the block before a suite that names them was written.
         """
         over = self._naming() | self.overriding
@@ -118,7 +118,7 @@ class SuiteArguments:
 def _written(data: Any, folder: Path, columns: Columns, keep: bool) -> Iterator[Path]:
     if not keep:
         with tempfile.TemporaryDirectory(prefix="triptych-") as temporary:
-            yield write_objects(data, data_folder(Path(temporary)), columns)  # in messages as below OUT
+            yield write_objects(data, data_folder(Path(temporary)), columns)  # messages name it as if it were below OUT
         return
     out = folder.parent
     if out.exists() and not out.is_dir():
@@ -148,7 +148,7 @@ def _is_named(out: Path, data: Path) -> bool:
 
 
 def listed_labels(given: str | Sequence[str] | None) -> list[str] | None:
-    """Labels, or file names, where a text names one or several separated by commas."""
+    """Labels or file names as a list; a text may name several, separated by commas."""
     if given is None:
         return None
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else list(given)

@@ -1,4 +1,4 @@
-"""What a suite would do: its runs, documents, disk and an estimate of the time, without writing anything."""
+"""Forecast what a suite would do: its runs, documents, disk and estimated time, without writing anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,15 +15,15 @@ from triptych.text.languages import Language
 
 @dataclass(frozen=True)
 class RowForecast:
-    """What the runs of one method would take.
+    """What the runs of one method would need.
 
     Attributes:
-        label, kind: of the method.
-        runs: how many runs it has.
+        label, kind: label and kind of the method.
+        runs: the number of runs.
         parameters: what it trains; None: it has no model.
         targets: endings of the names of matrices that something is added to; empty: none.
-        seconds: of one run, at most, from a few timed documents; None: not timed.
-        stored_bytes: of what one run stores of its trained parameters.
+        seconds: an upper estimate for one run, from a few timed documents; None: not timed.
+        stored_bytes: bytes of trained parameters that one run stores.
     """
 
     label: str
@@ -41,11 +41,11 @@ class DryRun:
 
     Attributes:
         suite: the resolved suite.
-        preset: the preset that its settings began from.
+        preset: the preset that its settings started from.
         out: the results folder.
         data: the documents, and what was cut or left out.
-        language: what ROUGE would count.
-        rows: a forecast of each method.
+        language: the language that ROUGE would use.
+        rows: a forecast for each method.
         plan: the same as plain data, with an example pair and the columns that are read.
         design: the plan that chose the suite's sizes for a time; None: they were given, or OUT has them already.
         smaller: the suites of the data-size curve, on fewer training documents each.
@@ -65,22 +65,22 @@ class DryRun:
 
     @property
     def seconds(self) -> float | None:
-        """Of all runs of this suite, at most, one after the other; those of `smaller` come on top. None: not timed."""
+        """An upper estimate for all runs, one after another, without those of `smaller`; None: not timed."""
         times = [None if row.seconds is None else row.seconds * row.runs for row in self.rows]
         return None if None in times else sum(filter(None, times))
 
     @property
     def stored_bytes(self) -> int:
-        """Of all trained parameters of this suite; those of `smaller` come on top."""
+        """Bytes of all trained parameters of this suite, without those of `smaller`."""
         return self.plan.stored_bytes
 
 
 def forecast(checked: CheckedSuite, plan: SuitePlan, device: str | None, timing: bool, listener: Listener) -> DryRun:
-    """Time a few documents with each method, and say what the suite and those of its data-size curve would take.
+    """Time a few documents with each method, and forecast the suite and those of its data-size curve.
 
     Args:
         checked: the checked suite.
-        plan: what it is going to do.
+        plan: the plan of the suite.
         device: cpu, cuda or mps; None: the best there is.
         timing: False: nothing is timed, and no time is forecast.
         listener: called with each method's estimate as it is made.
@@ -100,7 +100,7 @@ def forecast(checked: CheckedSuite, plan: SuitePlan, device: str | None, timing:
 
 
 def _scaled(checked: CheckedSuite, plan: SuitePlan, times: Mapping[str, MethodTimes]) -> DryRun:
-    """The forecast of one suite from the times of its methods, which may be none."""
+    """The forecast of one suite from the times of its methods, which may be empty."""
     seconds = {
         entry.label: estimate_run(checked, entry, times[entry.label]).seconds for entry in checked.entries if times
     }

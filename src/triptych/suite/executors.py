@@ -1,4 +1,4 @@
-"""Where the runs of a suite are carried out: one after the other on this machine, or on a Ray cluster."""
+"""Carry out the runs of a suite: one after another on this machine, or on a Ray cluster."""
 
 import importlib.util
 import logging
@@ -26,13 +26,13 @@ class Job:
     """A run, or a trial of its search, as a command.
 
     Attributes:
-        run: what its events are about.
-        group: the first run of a group is carried out before the others, which use what it leaves (a search).
-        arguments: of `triptych`.
-        folder: where it writes.
+        run: the run that its events are about.
+        group: the first run of a group is carried out before the others, which use its result (a search).
+        arguments: arguments of `triptych`.
+        folder: the folder that it writes to.
         index: the run's number in the suite, from 0; a trial has the number of its run.
         total: how many runs the suite has.
-        trials: trials that may be made before the run, each on its own; the run makes those that are missing.
+        trials: trials that may be made before the run, each on its own; the run makes the missing ones.
     """
 
     run: RunId
@@ -44,7 +44,7 @@ class Job:
     trials: tuple["Job", ...] = ()
 
     def begin(self) -> BeginEvent:
-        """The event that the job begins."""
+        """The event for the start of the job."""
         return BeginEvent(index=self.index, total=self.total)
 
 
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
         Args:
             jobs: the runs.
-            lock: of the results folder.
+            lock: the lock of the results folder.
             listener: called with the events of the runs and of their trials.
 
         Yields:
@@ -66,7 +66,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run needs of a worker: cores, GPUs, bytes of memory (0: any)."""
+    """What a run needs from a worker: cores, GPUs, bytes of memory (0: any)."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -74,11 +74,11 @@ class Resources:
 
 
 def make_executor(name: str, resources: Resources) -> Executor:
-    """The executor of a name: `local`, `ray` (a cluster on this machine) or `ray://HOST:PORT`.
+    """The executor with a name: `local`, `ray` (a cluster on this machine) or `ray://HOST:PORT`.
 
     Args:
         name: the name.
-        resources: what each run needs of a Ray worker.
+        resources: what each run needs from a Ray worker.
 
     Raises:
         ConfigError: the name is unknown, or ray is not installed.
@@ -96,7 +96,7 @@ def make_executor(name: str, resources: Resources) -> Executor:
 
 @contextmanager
 def prepared(executor: Executor) -> Iterator[Executor]:
-    """An executor of `make_executor`; on this machine, what its child processes need is imported from now on."""
+    """Yield an executor; if its runs are local, what their child processes need is imported from now on."""
     if executor is not one_by_one or (os.cpu_count() or 1) == 1:
         yield executor
         return
@@ -108,13 +108,13 @@ def prepared(executor: Executor) -> Iterator[Executor]:
 def one_by_one(
     jobs: Sequence[Job], lock: Lock, listener: Listener, server: ForkServer | None = None
 ) -> Iterator[tuple[Job, str | None]]:
-    """Carry out runs on this machine, one after the other, each in a child process.
+    """Carry out runs on this machine, one after another, each in a child process.
 
     Args:
         jobs: the runs.
-        lock: of the results folder.
+        lock: the lock of the results folder.
         listener: called with the events of the runs.
-        server: forks the child processes; it is ended with the last run. None: a new one.
+        server: forks the child processes; it ends with the last run. None: a new one.
     """
     with server or ForkServer() as server:
         for job in jobs:
@@ -143,7 +143,7 @@ class OnRay:
     resumes on another worker, from its last checkpoint.
 
     Args:
-        address: of the cluster; None: one is started on this machine, for as long as the suite takes.
+        address: the cluster's address; None: one is started on this machine for the duration of the suite.
         resources: what each run needs.
     """
 
@@ -157,7 +157,7 @@ class OnRay:
             ConfigError: the cluster cannot be reached, or would be open to the network.
         """
         if self.address is None:
-            os.environ[_LOOPBACK] = "0"  # read when ray is imported: its processes then listen on 127.0.0.1 alone
+            os.environ[_LOOPBACK] = "0"  # read when ray is imported: its processes then listen on 127.0.0.1 only
         import ray
         from ray.util.queue import Queue
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -230,6 +230,6 @@ class OnRay:
 
 
 def _on_worker(job: Job, events: Any, lock: Lock) -> str | None:
-    """A Ray task: a run or trial in a child process, as everywhere."""
+    """A Ray task: a run or trial in a child process, as on every executor."""
     events.put((job.run, job.begin()))
     return _carry_out(job, lock, lambda event: events.put((job.run, event)))

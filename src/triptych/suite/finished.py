@@ -17,11 +17,11 @@ from triptych.text import formats
 
 
 def finished_record(run: PlannedRun) -> Record | None:
-    """The record of a finished run; None: there is none, or its files are incomplete or belong to several runs.
+    """The record of a finished run; None if there is none, or its files are incomplete or belong to several runs.
 
     Raises:
-        OtherSettings: the record is complete and was made with other settings than the suite's: the run is not
-            repeated without being asked for.
+        OtherSettings: the record is complete but was made with other settings than the suite's; such a run is
+            repeated only on request.
     """
     label, seed = run.entry.label, run.seed
     folder = layout.run_folder(run.out, label, seed)
@@ -35,7 +35,7 @@ def finished_record(run: PlannedRun) -> Record | None:
 
 
 def finished_records(plan: CheckedSuite, out: Path, runs: Sequence[PlannedRun]) -> list[Record | None]:
-    """The record of each run of a suite, None where it is not finished; those that are belong into one table.
+    """The record of each run of a suite, None if it is not finished; finished ones must belong in one table.
 
     Args:
         plan: the checked suite.
@@ -53,13 +53,13 @@ def finished_records(plan: CheckedSuite, out: Path, runs: Sequence[PlannedRun]) 
 
 
 def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
-    """Make sure that finished runs were made with the present weights: methods of two base models are never compared.
+    """Make sure that finished runs were made with the current weights: methods of two base models are never compared.
 
     Args:
         finished: the runs and their records.
 
     Raises:
-        ResultsError: one was made with others.
+        ResultsError: a run was made with other weights.
     """
     here: str | None = None
     for run, record in finished:
@@ -76,25 +76,25 @@ def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
 
 
 def _moved(recorded: str, here: str) -> str:
-    """How to keep a model of the Hub whose branch names another commit now; nothing for any other model."""
+    """How to keep a Hub model whose branch now names another commit; empty for any other model."""
     name, _, commit = recorded.partition("+")[0].rpartition("@")  # without a quantization
     return _branch_moved("model_revision", commit) if name and name == here.rpartition("@")[0] else ""
 
 
 def _branch_moved(key: str, commit: str) -> str:
-    """How to keep what a branch of the Hub named before."""
+    """How to keep what a Hub branch named before."""
     return f" Its branch has moved on: --set {key}={commit} is what it was."
 
 
 def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mapping[Path, Data]) -> None:
-    """Make sure that finished runs were made with the present documents: methods of other documents are never compared.
+    """Make sure that finished runs were made with the current documents: methods on other documents are never compared.
 
     Args:
         finished: the runs and their records.
         data: what the runs of each results folder would read now.
 
     Raises:
-        ResultsError: one was made with others, or with other tokens of them.
+        ResultsError: a run was made with other documents, or with other tokens of them.
     """
     for run, record in finished:
         if record.data is None:
@@ -111,19 +111,19 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
         if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
             raise ResultsError(
                 f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "
-                "tokenizer has changed, or the way they are cut, for which a new method with more virtual tokens is a "
-                f"reason. {remedy}"
+                "tokenizer has changed, or the way they are cut, for example because of a new method with more virtual "
+                f"tokens. {remedy}"
             )
 
 
 def refuse_missing_metrics(out: Path) -> None:
-    """Make sure that every metric that scored finished runs is known here: a table has no column that some runs lack.
+    """Make sure that every metric that scored finished runs is known here: no run may lack a column of the table.
 
     Args:
-        out: the results folder, to which runs are to be added.
+        out: the results folder that runs are to be added to.
 
     Raises:
-        ResultsError: one is not, as where its plug-in was not given again.
+        ResultsError: a metric is unknown, for example because its plug-in was not given again.
     """
     known = registered(Metric)
     for file in sorted([*out.glob("runs/*/*/record.json"), *out.glob("scaling/*/runs/*/*/record.json")]):

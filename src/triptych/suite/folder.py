@@ -1,4 +1,4 @@
-"""Claim a results folder for one suite: lock it, and refuse what belongs to another suite."""
+"""Claim a results folder for one suite: lock it, and refuse one that belongs to another suite."""
 
 import shlex
 import shutil
@@ -18,15 +18,15 @@ from triptych.suite.growth import Growth, Unlike, grow
 
 @contextmanager
 def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]:
-    """Lock OUT and make it ready for this suite: new, or holding the same suite or fewer methods and seeds of it.
+    """Lock OUT for this suite: OUT is new, or has the same suite, perhaps with fewer methods and seeds.
 
-    A `suite.json` that is there stays as it is: `write_suite` adds methods and seeds once it is known that they can be
+    An existing `suite.json` stays as it is: `write_suite` adds methods and seeds once it is known that they can be
     carried out.
 
     Args:
         out: the results folder.
         suite: the resolved suite, as `check_claim` returned it.
-        fresh: move what OUT holds to another name first, unless a suite is at work there.
+        fresh: rename an existing OUT first, unless a suite is at work there.
 
     Raises:
         ResultsError: OUT holds another suite or other files, another process works there, or it cannot be written.
@@ -59,7 +59,7 @@ def _set_aside(out: Path) -> Path:
 
 
 def _bring_data(kept: Path, out: Path, suite: Suite) -> None:
-    """Copy the suite's documents into a new OUT, where they lie in the one that was set aside."""
+    """Copy the suite's documents into a new OUT, if they are in the one that was set aside."""
     data = Path(suite.data).absolute()
     if not data.is_relative_to(data_folder(out).absolute()):
         return
@@ -97,13 +97,13 @@ def write_suite(out: Path, suite: Suite) -> None:
 
 
 def note_command(out: Path, adds: bool = False) -> None:
-    """Keep the command that this process is, if it is one, in a folder whose lock is held; the report names it.
+    """Save the command that this process runs, if any, in a folder whose lock is held; the report shows it.
 
     The first command is kept: later ones resume what it began.
 
     Args:
         out: the folder.
-        adds: the command adds methods or seeds: it is kept after those before it.
+        adds: the command adds methods or seeds, so it is appended to those before it.
     """
     if Path(sys.argv[0]).name not in ("triptych", "__main__.py"):
         return
@@ -119,14 +119,14 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
 
     Args:
         out: the results folder.
-        suite: the resolved suite that is asked for.
-        fresh: what OUT holds will be moved to another name.
+        suite: the requested suite, resolved.
+        fresh: an existing OUT will be renamed.
 
     Returns:
-        The suite that OUT will have: the one asked for, with the methods and seeds that OUT has already.
+        The suite that OUT will have: the requested one, with the methods and seeds that OUT already has.
 
     Raises:
-        ResultsError: it cannot; `claim_folder` would say the same.
+        ResultsError: OUT cannot be claimed; `claim_folder` would raise the same error.
     """
     if out.exists() and not out.is_dir():
         raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")

@@ -1,4 +1,4 @@
-"""Start child processes as forks of one process that has imported everything, so that each begins at once."""
+"""Start child processes as forks of one process that has imported everything, so that each starts at once."""
 
 import json
 import os
@@ -17,15 +17,15 @@ LONGEST = 1 << 17  # bytes of a request; the arguments of a run take about a tho
 
 
 class ForkServer:
-    """A process that imports torch, transformers and this package once, and forks when it is asked to.
+    """A process that imports torch, transformers and this package once, and forks on request.
 
         with ForkServer() as server:
             run_command(arguments, log, lock, listener, server.start)
 
-    A forked child is like a spawned one: its own process, streams, log and memory; it ends with this process, and a
-    crash is its own. It begins 4 to 6 seconds of processor time later in its life. The server starts with `begin` or
-    the first child, and has no thread of its own making when it forks. It carries out nothing itself. Where it cannot
-    be used (no Linux, a GPU, whose driver does not survive a fork) or has died, children are spawned.
+    A forked child is like a spawned one, with its own process, streams, log and memory; it ends with this process, and
+    a crash affects only itself. It starts 4 to 6 seconds of processor time ahead. The server starts with `begin` or the
+    first child, and has started no threads when it forks. It does no work itself. If it cannot be used (no Linux, or a
+    GPU, whose driver does not survive a fork) or has died, children are spawned.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class ForkServer:
         self._usable = sys.platform == "linux"
 
     def __enter__(self) -> "ForkServer":
-        """The server itself; nothing is started yet."""
+        """Return the server; nothing is started yet."""
         return self
 
     def __exit__(
@@ -44,7 +44,7 @@ class ForkServer:
         self._stop()
 
     def begin(self) -> None:
-        """Start the server, which imports while this process does something else; no effect where it cannot be used."""
+        """Start the server, which imports while this process does something else; no effect if it cannot be used."""
         try:
             if self._usable:
                 self._connect()
@@ -78,7 +78,7 @@ class ForkServer:
         held, lines = os.fdopen(stdin, "w"), os.fdopen(stdout, encoding="utf-8")
         try:
             while "pid" not in (answer := _receive(connection)):
-                pass  # the status of a child before, for which nobody waited
+                pass  # the status of an earlier child that nobody waited for
             return ForkedProcess(answer["pid"], connection, held, lines)
         except BaseException:
             held.close()
@@ -105,19 +105,19 @@ class ForkServer:
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
-            self._process.kill()  # it holds nothing, and a child that is left ends with it
+            self._process.kill()  # it has no state, and a child that is left ends with it
             self._process.wait()
         self._connection = self._process = None
 
 
 class ForkedProcess:
-    """A child of the server, with what `run_command` needs of `subprocess.Popen`.
+    """A child of the server, with the parts of `subprocess.Popen` that `run_command` needs.
 
     Args:
-        pid: its process.
-        connection: to the server, which reports the exit status.
-        stdin: the pipe that the child reads; its closing end keeps the child alive.
-        stdout: what the child prints.
+        pid: its process id.
+        connection: the connection to the server, which reports the exit status.
+        stdin: the pipe that the child reads; the child ends when it closes.
+        stdout: the pipe that the child prints to.
     """
 
     def __init__(self, pid: int, connection: socket.socket, stdin: IO[str], stdout: IO[str]):
@@ -129,7 +129,7 @@ class ForkedProcess:
         """The exit status, negative for a signal.
 
         Raises:
-            subprocess.TimeoutExpired: it lives on after `timeout` seconds.
+            subprocess.TimeoutExpired: it is still running after `timeout` seconds.
         """
         if self._status is None:
             self._connection.settimeout(timeout)

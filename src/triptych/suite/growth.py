@@ -1,4 +1,4 @@
-"""A comparison that grows: the suite of a results folder with the further methods and seeds that are asked for."""
+"""Extend the suite of a results folder with further methods and seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from triptych.text import formats
 
 @dataclass(frozen=True)
 class Growth:
-    """What becomes of a results folder's suite.
+    """How a results folder's suite is extended.
 
     Attributes:
-        suite: with the methods and seeds of both, those of the folder first: its first seed is that of every search and
-            of methods that do not train.
-        changes: sentences on what is added, and on what the folder has in addition.
+        suite: the suite with the methods and seeds of both, those of the folder first: its first seed is that of every
+            search and of methods that do not train.
+        changes: sentences about what is added, and about what the folder has in addition.
     """
 
     suite: Suite
@@ -25,7 +25,7 @@ class Growth:
 
 @dataclass(frozen=True)
 class Unlike:
-    """A setting that must be the same in one results folder and is not: its dotted name, and both values."""
+    """A setting that must be the same within a results folder but is not: its dotted name and both values."""
 
     key: str
     there: Any
@@ -35,15 +35,15 @@ class Unlike:
 def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
     """Add the methods and seeds of a suite to those of a results folder.
 
-    Methods and seeds are only ever added: those of the folder that are not asked for stay, finished or not. What is
-    said for the report replaces what the folder says, since no run depends on it.
+    Methods and seeds are only ever added: those of the folder that are not requested stay, finished or not. The
+    settings of the report replace those of the folder, since no run depends on them.
 
     Args:
         there: the suite of the folder.
-        wanted: the suite that is asked for.
+        wanted: the requested suite.
 
     Returns:
-        What the folder's suite becomes; or the first setting that would make runs of one table unlike.
+        The folder's extended suite; or the first setting in which runs of one table would differ.
     """
     old, new = (one.model_dump(mode="json") for one in (there, wanted))
     grown = old | {key: list(dict.fromkeys([*old[key], *new[key]])) for key in ("methods", "seeds")}
@@ -51,7 +51,7 @@ def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
     grown["report"] = old["report"] | {key: text for key, text in new["report"].items() if text}  # changes no run
     alike = new | {key: grown[key] for key in ("methods", "seeds", "report")}
     alike["method"] = grown["method"] | new["method"]
-    alike["design"] = new["design"] or old["design"]  # a suite that is given by its sizes says nothing of their origin
+    alike["design"] = new["design"] or old["design"]  # a suite given by its sizes says nothing about their origin
     if found := _difference(grown, alike):
         return found
     suite = make_suite(grown)

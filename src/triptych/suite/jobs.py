@@ -37,7 +37,7 @@ def run_suite(
         out: the results folder.
         lock: its lock, held by every child process too.
         device: cpu, cuda or mps; None: the best there is.
-        plugins: files of plug-ins that the child processes import.
+        plugins: plug-in files that the child processes import.
         listener: called with every event.
         executor: where the runs are carried out.
 

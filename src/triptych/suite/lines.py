@@ -26,20 +26,20 @@ from triptych.run.events import (
 )
 from triptych.text import formats
 
-LINE_SECONDS = 60.0  # between two lines on how far a suite is
+LINE_SECONDS = 60.0  # between two lines about the progress of a suite
 
 
 class Detail(IntEnum):
-    """How closely a reader has to watch to want a line."""
+    """How detailed a line is."""
 
     FAILURE = 0
     RESULT = 1
-    STAGE = 2  # what bars show, where there are any
+    STAGE = 2  # what bars show, if there are any
     STEP = 3
 
 
 class EventLine(NamedTuple):
-    """A line of text, and for whom it is."""
+    """A line of text, and how detailed it is."""
 
     text: str
     detail: Detail
@@ -47,14 +47,14 @@ class EventLine(NamedTuple):
 
 @dataclass
 class _Run:
-    """A run under way.
+    """A run in progress.
 
     Attributes:
         name: its number in the suite, label and seed, as its lines begin.
         began: when it began.
-        doing: what it does now, in words.
+        doing: what it is doing now, in words.
         first_step: when the first step of the stage was reported, and the tokens until then.
-        epochs: of training, at most; None: not known, where its beginning was not reported.
+        epochs: maximum epochs of training; None: not known, because its start was not reported.
     """
 
     name: str
@@ -66,10 +66,10 @@ class _Run:
 
 @dataclass
 class EventLines:
-    """Turns the events of runs, which may be under way at the same time, into lines.
+    """Turns the events of runs, which may be in progress at the same time, into lines.
 
     Args:
-        clock: the present, in seconds.
+        clock: returns the current time in seconds.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -135,7 +135,7 @@ class EventLines:
                 raise ValueError(f"a {event.event} event is about the suite, and the run {run} is named")
 
     def remaining(self, event: RemainingEvent) -> list[EventLine]:
-        """How far the suite is, after every run and once a minute, with what its runs do."""
+        """The progress of the suite, after every run and once a minute, with what its runs are doing."""
         now = self.clock()
         if self._done == event.done and self._said is not None and now - self._said < LINE_SECONDS:
             return []
@@ -146,7 +146,7 @@ class EventLines:
         return [EventLine(f"{remaining_words(event)}{doing}", Detail.STAGE)]
 
     def name(self, run: RunId) -> str:
-        """How the lines of a run begin."""
+        """The beginning of a run's lines."""
         return self._active(run).name
 
     def details(self, run: RunId, event: StepEvent) -> str:
@@ -157,7 +157,7 @@ class EventLines:
         began, before = active.first_step
         elapsed = self.clock() - began
         rate = f", {(event.tokens - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
-        # the epoch that the step belongs to: `event.epoch` are finished, by the last step of an epoch that one as well
+        # the epoch that the step belongs to: `event.epoch` counts finished ones, at an epoch's last step that one too
         epoch = event.epoch + 1 if active.epochs is None else math.ceil(event.step * active.epochs / event.total)
         return f"epoch {epoch}, loss {event.loss:.3f}{rate}"
 
@@ -168,7 +168,7 @@ class EventLines:
 
 
 def remaining_words(event: RemainingEvent) -> str:
-    """How far a suite is, in words."""
+    """The progress of a suite, in words."""
     known = event.seconds is not None and event.done < event.total
     left = f", about {formats.seconds(event.seconds)} left" if known else ""
     runs = formats.number_of(event.total, "run")
@@ -176,7 +176,7 @@ def remaining_words(event: RemainingEvent) -> str:
 
 
 def scores_in_words(event: DoneEvent) -> str:
-    """The test loss and R-1 of a finished run, as far as it has them."""
+    """The test loss and R-1 of a finished run, if it has them."""
     scores = [
         *([f"test loss {formats.loss(event.test_loss)}"] if event.test_loss is not None else []),
         *([f"R-1 {formats.rouge_score(event.rouge1)}"] if event.rouge1 is not None else []),

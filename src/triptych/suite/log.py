@@ -1,4 +1,4 @@
-"""Time-stamped lines of what a suite did: in `OUT/log.txt`, and of each run in the log of its folder."""
+"""Log what a suite did as time-stamped lines: in `OUT/log.txt`, and for each run in the log of its folder."""
 
 import signal
 import time
@@ -23,8 +23,8 @@ class SuiteLog:
     A log that cannot be written stops no run, and nothing is written into a folder whose lock was lost.
 
     Args:
-        lock: of the results folder.
-        folders: of the runs whose lines are also kept in their own logs.
+        lock: the lock of the results folder.
+        folders: folders of the runs whose lines also go to their own logs.
         listener: called with every event.
     """
 
@@ -42,12 +42,12 @@ class SuiteLog:
         self._listener(run, event)
 
     def write(self, text: str) -> None:
-        """Append a line that no event makes to the suite's log."""
+        """Append a line that does not come from an event to the suite's log."""
         self._write([EventLine(text, Detail.RESULT)], None)
 
     @contextmanager
     def noting_interruption(self) -> Iterator[None]:
-        """Note by which signal the work inside is interrupted, if it is."""
+        """Log the signal if the work inside is interrupted."""
         try:
             yield
         except KeyboardInterrupt as error:
@@ -61,7 +61,7 @@ class SuiteLog:
 
 
 def log_result(lock: Lock, comparison: Comparison) -> None:
-    """Append what a comparison came to, its verdict and flags, to the log of its folder."""
+    """Append the result of a comparison, its verdict and flags, to the log of its folder."""
     _append(lock, [*filter(None, [synthetic_notice(comparison)]), comparison.verdict, *all_flags(comparison)])
 
 

@@ -1,4 +1,4 @@
-"""A suite file to begin with: every key explained, columns recognised, limits that fit the window and this machine."""
+"""Write a suite file to start from: keys explained, columns recognized, limits that fit the window and this machine."""
 
 import time
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ from triptych.storage.files import expand_path
 from triptych.text import formats
 
 HOURS = 8.0  # what a suite may take, roughly
-EFFICIENCY = 0.5  # of the speed of a matrix product, in training
+EFFICIENCY = 0.5  # of training, as a fraction of the speed of a matrix product
 SMALLEST = {"train_documents": 64, "validation_documents": 32, "test_documents": 48}
-SHRUNK_EPOCHS = 3  # where there is not time for all documents
+SHRUNK_EPOCHS = 3  # if there is not time for all documents
 
 
 def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: str | None) -> str:
@@ -34,8 +34,8 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
 
     Args:
         preset: settings to start from; None: `reading.default_preset`.
-        over: keys of a suite file that are given.
-        name: of the suite, where `over` has none.
+        over: the keys of a suite file that are given.
+        name: the name of the suite, if `over` has none.
         device: cpu, cuda or mps; None: the best there is.
 
     Raises:
@@ -47,7 +47,7 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
     settings["model"], settings["data"] = suite.model, suite.data
     notes = []
     data = open_data(suite)
-    if expand_path(suite.data).exists():  # of one on the Hub nothing is downloaded yet
+    if expand_path(suite.data).exists():  # nothing is downloaded from the Hub yet
         columns = data.columns_read()
         settings = reading.merge_tables(settings, {"columns": columns} if columns else {})
         notes += list(data.notes())
@@ -71,14 +71,14 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
         f"Roughly {formats.seconds(hours * 3600)} on this machine, as busy as it was{fewer}: the dry run measures it."
     )
     head = (
-        f"A suite for `triptych compare`, from the preset {start!r}. Keys after a comment sign have their defaults.\n\n"
+        f"A suite for `triptych compare`, from the preset {start!r}. Keys in comments have their defaults.\n\n"
         + "\n".join(notes)
     )
     return suite_text(settings, head, {**registered(Method), **registered(Baseline)})
 
 
 def name_for(file: Path, over: Mapping[str, Any]) -> str:
-    """The name of a suite: that of its file, or of its data where the file has the usual name."""
+    """The name of a suite: that of its file, or of its data if the file has the usual name."""
     stem = file.stem if file.stem != "suite" else Path(str(over.get("data") or "")).name.partition(".")[0]
     return "".join(c for c in stem if c.isalnum() or c in "-_").strip("-_")[:60] or "suite"
 
@@ -94,7 +94,7 @@ def _room(suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel) -> int 
 def _sized(
     suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel, device: str | None, over: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float]:
-    """Fewer documents and epochs where all of them would take too long, but for sizes that are given; and the hours."""
+    """Fewer documents and epochs if the suite would take too long, except for given sizes; and the hours."""
     speed = _products_per_second(choose_device(device))
     parameters = count_parameters(base.structure()).total
     given = {section: dict(over.get(section) or {}) for section in ("limits", "training", "search")}
@@ -124,12 +124,12 @@ def _shrunk(suite: Suite, share: float) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> int:
-    """To two digits."""
+    """Round to two digits."""
     return int(float(f"{value:.1e}"))
 
 
 def _passes(suite: Suite, rows: list[entries.SuiteEntry]) -> float:
-    """Forward passes over a pair that all runs make, roughly; a training pass counts as three."""
+    """The rough number of forward passes over a pair in all runs; a training pass counts as three."""
     limits, t, s = suite.limits, suite.training, suite.search
     written = 1 + 2 * suite.decoding.num_beams * suite.decoding.max_new_tokens / limits.document_tokens
     total = 0.0

@@ -1,4 +1,4 @@
-"""What a notebook shows while a suite runs: one bar that stays in its cell, with a line for each run that has ended."""
+"""What a notebook shows while a suite runs: one bar that stays in its cell, with a line for each ended run."""
 
 import sys
 import time
@@ -33,14 +33,14 @@ UPDATE_SECONDS = 0.25  # between two updates of the cell
 
 
 def usual_listener() -> Listener:
-    """A bar where the caller is a notebook; elsewhere a listener that shows nothing."""
+    """A bar in a notebook; elsewhere a listener that shows nothing."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return NotebookBar() if hasattr(shell, "kernel") else ignore
 
 
 @contextmanager
 def listener_for_a_while(listener: Listener | None) -> Iterator[Listener]:
-    """The listener given, else the usual one, whose bar is taken away at the end: what is returned says it all."""
+    """Yield the given listener, else the usual one, whose bar is removed at the end: the result says it all."""
     chosen = listener or usual_listener()
     try:
         yield chosen
@@ -62,7 +62,7 @@ class NotebookBar:
         self._shown = 0.0
 
     def __call__(self, run: RunId | None, event: Event) -> None:
-        """Take in an event, and show it at once or with the next ones."""
+        """Process an event, and show it at once or with the next ones."""
         at_once = True
         match event:
             case ResolvedEvent():

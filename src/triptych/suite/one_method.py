@@ -1,4 +1,4 @@
-"""One method of a suite, in this process: as a person or a launcher starts it, or as the child process of a suite."""
+"""Run one method of a suite in this process: for a person or a launcher, or as the child process of a suite."""
 
 import os
 import traceback
@@ -43,11 +43,11 @@ class MethodRequest:
         suite: the resolved suite.
         entries: all its entries; how documents are cut depends on all of them.
         entry: the entry to run.
-        seeds: the seeds to run it under.
+        seeds: the seeds to run it with.
         out: the results folder.
         device: cpu, cuda or mps; None: the best there is.
         plugins: files that plug-ins were loaded from; the record's command names them.
-        changes: sentences on what the suite adds to that of the results folder, and on what that has in addition.
+        changes: sentences about what the suite adds to that of the results folder, and what that has in addition.
     """
 
     suite: Suite
@@ -71,20 +71,20 @@ def make_request(
     device: str | None,
     plugins: Sequence[str],
 ) -> MethodRequest:
-    """Find a method and its seeds in a suite; a suite that does not name the method gets it as its only one.
+    """Find a method and its seeds in a suite; if the suite does not name the method, it becomes its only one.
 
-    The suite of a results folder that exists is extended by the method and the seeds.
+    The suite of an existing results folder is extended with the method and the seeds.
 
     Args:
         label: the label of the method.
         suite_file: a suite file, or None.
         preset: the name of a preset, or None.
-        settings: keys of a suite that replace those of file and preset.
+        settings: keys of a suite that override those of file and preset.
         methods: the methods of the suite; None: those that it names.
-        seeds: which of the seeds of a suite file; without a suite file they are the suite's seeds. None: all.
+        seeds: which of a suite file's seeds to run; without a suite file, the suite's seeds. None: all.
         out: the results folder; None: `results/NAME`.
         device: cpu, cuda or mps; None: the best there is.
-        plugins: files of plug-ins, which were imported already.
+        plugins: plug-in files, which are imported already.
 
     Raises:
         ConfigError: a setting, the label or a seed is not one of the suite's.
@@ -104,9 +104,9 @@ def make_request(
 
 
 def train_method(request: MethodRequest, listener: Listener) -> list[Record]:
-    """Check the method, claim the results folder, and run the method under each seed.
+    """Check the method, claim the results folder, and run the method with each seed.
 
-    Of the ranks of a launcher such as torchrun, the main process alone checks, claims, reports and writes.
+    Under a launcher such as torchrun, only the main process checks, claims, reports and writes.
 
     Raises:
         InputError: the method cannot be run; nothing was written.
@@ -138,7 +138,7 @@ def train_method(request: MethodRequest, listener: Listener) -> list[Record]:
 
 
 def run_as_child(request: MethodRequest, lock: Lock | None, write: Callable[[Event], None], rate: float | None) -> None:
-    """Run the method under each seed, or make one trial of its search, as the child process of a suite.
+    """Run the method with each seed, or make one trial of its search, as the child process of a suite.
 
     The parent has checked the suite and claimed the folder.
 
@@ -166,9 +166,10 @@ def run_as_child(request: MethodRequest, lock: Lock | None, write: Callable[[Eve
 
 @contextmanager
 def events_on_stdout() -> Iterator[Callable[[Event], None]]:
-    """Keep standard output for events; yields the function that writes one.
+    """Reserve standard output for events; yields the function that writes one.
 
-    Whatever else is printed goes to standard error. An exception inside is written as an error event and raised again.
+    Everything else that is printed goes to standard error. An exception inside is written as an error event and raised
+    again.
     """
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""The runs of a suite, and each as a command."""
+"""The runs of a suite, each as a command."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class PlannedRun:
         out: the results folder.
         entry: what is run.
         seed: the seed.
-        name: the entry's label, and the number of documents where that is not the suite's own.
+        name: the entry's label, with the number of documents if that is not the suite's own.
     """
 
     suite: Suite
@@ -35,13 +35,13 @@ class PlannedRun:
 
     @property
     def id(self) -> RunId:
-        """What the run's events are about."""
+        """The identity of the run in its events."""
         return RunId(self.name, self.seed)
 
     def job(
         self, device: str | None, plugins: Sequence[str], index: int = 0, total: int = 1, searches: bool = True
     ) -> Job:
-        """The run as a command, the `index`th (from 0) of `total`; only one that `searches` has trials."""
+        """The run as a command, the `index`th (from 0) of `total`; it has trials only if it `searches`."""
         out, label = self.out.resolve(), self.entry.label
         arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
         arguments += ["--device", device] if device else []
@@ -61,7 +61,7 @@ class PlannedRun:
         return Job(self.id, self.name, tuple(arguments), folder, index, total, trials)
 
     def rates_to_try(self) -> list[float]:
-        """The learning rates of the first round of the entry's search, where it is not made yet."""
+        """The learning rates of the first round of the entry's search, if it has not been made yet."""
         if not self.entry.trains or layout.search_file(self.out, self.entry.label).exists():
             return []
         assert isinstance(self.entry.plugin, Method)

@@ -1,4 +1,4 @@
-"""The plan of a checked suite, as plain data: what it is going to do, and what of it is done."""
+"""The plan of a checked suite, as plain data: what it will do, and what is already done."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
 
     Args:
         checked: the checked suite.
-        preset: the preset that its settings began from.
+        preset: the preset that its settings started from.
         out: the results folder.
-        fresh: what `out` holds does not count as done.
+        fresh: nothing in `out` counts as done.
 
     Raises:
-        ResultsError: runs are left to do, and those that are done were scored by a metric that is not known here.
+        ResultsError: runs are left to do, and finished ones were scored by a metric that is not known here.
     """
     found = checked.parameters
     rows = []

@@ -18,11 +18,11 @@ from triptych.run.events import ErrorEvent, RunEvent, parse_event
 
 LAUNCHER_SECONDS = 0.5  # between two checks that the launcher of this rank is alive
 ENDING_SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # Windows has no SIGHUP
-SILENCE_SECONDS = 3600.0  # a process that reports nothing for so long hangs
+SILENCE_SECONDS = 3600.0  # a process that reports nothing for this long hangs
 
 
 class ChildProcess(Protocol):
-    """What is used of `subprocess.Popen`."""
+    """The parts of `subprocess.Popen` that are used."""
 
     stdout: IO[str]
 
@@ -40,10 +40,10 @@ Start = Callable[[Sequence[str], BinaryIO, int | None], ChildProcess]
 
 
 def spawn(arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> ChildProcess:
-    """Start a command in a new Python.
+    """Start a command in a new Python process.
 
     Args:
-        arguments: of `triptych`.
+        arguments: arguments of `triptych`.
         errors: the file that the child's standard error goes to.
         lock: a file descriptor that the child holds as long as it lives, or None.
     """
@@ -67,13 +67,13 @@ def run_command(
     listener: Callable[[RunEvent], None],
     start: Start = spawn,
 ) -> str | None:
-    """Run a command in a child process to its end.
+    """Run a command in a child process until it ends.
 
     Args:
-        arguments: of `triptych`.
+        arguments: arguments of `triptych`.
         log: the file that the child's standard error is appended to.
         lock: a file descriptor that the child holds as long as it lives, or None.
-        listener: called with each event that the child reports, but for its error.
+        listener: called with each event that the child reports, except for its error.
         start: how the child is started.
 
     Returns:
@@ -119,7 +119,7 @@ def run_command(
 
 
 def _end(process: ChildProcess) -> None:
-    """Terminate a child, and kill it where it does not end within 10 seconds."""
+    """Terminate a child, and kill it if it does not end within 10 seconds."""
     process.terminate()
     try:
         process.wait(timeout=10)
@@ -129,7 +129,7 @@ def _end(process: ChildProcess) -> None:
 
 
 class Ended(KeyboardInterrupt):
-    """A signal asked this process to end: it is interrupted as by Ctrl-C.
+    """A signal asked this process to end: it is interrupted as if by Ctrl-C.
 
     Attributes:
         signum: the signal's number.
@@ -145,7 +145,7 @@ def ended_by_signals() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP interrupt as Ctrl-C does: child processes end and locks are released.
 
     A signal that is ignored, such as SIGHUP under nohup, stays ignored. Outside the main thread nothing changes, since
-    Python handles signals nowhere else.
+    Python handles signals only there.
 
     Raises:
         Ended: one of the two arrived.
@@ -168,7 +168,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def keeping_sigterm() -> Iterator[None]:
-    """Restore the handler of SIGTERM, where there was one, after a library inside has replaced it."""
+    """Restore the handler of SIGTERM, if there was one, after a library inside has replaced it."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -178,7 +178,7 @@ def keeping_sigterm() -> Iterator[None]:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment, with this very package first; `-P` keeps modules of the working folder out."""
+    """This process's environment, with this package first; `-P` keeps modules of the working folder out."""
     home = str(Path(triptych.__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
@@ -194,7 +194,7 @@ class Watch:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self) -> None:
-        """The process reported something: it is alive."""
+        """Note that the process reported something: it is alive."""
         self._last = time.monotonic()
 
     def end(self) -> None:
@@ -210,7 +210,7 @@ class Watch:
 
 
 def end_with_parent() -> None:
-    """End this process at once when the suite that started it is gone: the pipe on its standard input closes then."""
+    """End this process at once when the suite that started it is gone, which closes the pipe on its standard input."""
 
     def wait() -> None:
         os.read(0, 1)

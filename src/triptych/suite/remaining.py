@@ -1,4 +1,4 @@
-"""How long a suite still takes, from what its runs took so far."""
+"""Estimate how long a suite still takes, from what its runs took so far."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ from triptych.run.events import (
 from triptych.run.preflight import CheckedSuite
 from triptych.run.search import planned_trials
 
-START_SECONDS = 8.0  # of a run that do not grow with its work: its process starts, the model is loaded
-EVENT_SECONDS = 5.0  # between two events while runs are under way
+START_SECONDS = 8.0  # of a run, whatever its work: its process starts, the model is loaded
+EVENT_SECONDS = 5.0  # between two events while runs are in progress
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Work:
     """What a run computes, in forward passes of the base model over a pair.
 
     Attributes:
-        search: of the learning-rate search, which one run of a method makes for all.
-        training: of all epochs.
-        rest: of evaluation and generation.
+        search: the learning-rate search, which one run of a method does for all.
+        training: all epochs of training.
+        rest: evaluation and generation.
     """
 
     search: float
@@ -47,12 +47,12 @@ class Work:
 
 
 def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
-    """What a run of an entry computes, roughly: its epochs may end early, and summaries may be shorter.
+    """Roughly what a run of an entry computes: training may stop early, and summaries may be shorter.
 
     Args:
         checked: the suite.
         entry: the entry.
-        first: whether it is the first run of the entry, which makes the search.
+        first: whether it is the first run of the entry, which does the search.
     """
     counts = checked.parameters.get(entry.label)
     if counts is None:
@@ -79,7 +79,7 @@ def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
 
 @dataclass
 class _Active:
-    """A run under way: when it began, and since when and from which step it trains."""
+    """A run in progress: when it began, and when and at which step its training began."""
 
     began: float
     stage: str = ""
@@ -91,14 +91,14 @@ class _Active:
 
 @dataclass
 class RemainingTime:
-    """Follows the events of a suite, and says how long the rest takes.
+    """Follows the events of a suite, and estimates the remaining time.
 
-    A method whose run is finished takes that long again; the others are estimated from the seconds that a unit of work
-    took. Runs are assumed to be carried out one after the other.
+    If a method has finished runs, its other runs are assumed to take as long; the rest are estimated from the seconds
+    per unit of work. Runs are assumed to be carried out one after another.
 
     Args:
-        work: of each run, in order.
-        clock: the present, in seconds.
+        work: the work of each run, in order.
+        clock: returns the current time in seconds.
     """
 
     work: Mapping[RunId, Work]
@@ -111,7 +111,7 @@ class RemainingTime:
         self._began = self._said = self.clock()
 
     def follow(self, run: RunId, event: Event) -> RemainingEvent | None:
-        """Take note of an event; returns how long the rest takes where that should be said now."""
+        """Process an event; returns the remaining time if it should be reported now."""
         now, known = self.clock(), run in self.work  # trials that are made ahead of their run are not among them
         active = self._active.get(run)
         match event:
@@ -143,7 +143,7 @@ class RemainingTime:
         )
 
     def seconds(self, now: float) -> float | None:
-        """Of all that is left; None: nothing was measured yet."""
+        """The seconds that are left; None if nothing was measured yet."""
         per_unit = self._seconds_per_unit(now)
         if per_unit is None:
             return None
@@ -154,7 +154,7 @@ class RemainingTime:
         return left
 
     def _seconds_per_unit(self, now: float) -> float | None:
-        """From finished runs, and from the steps of those under way."""
+        """Seconds per unit of work, from finished runs and the steps of those in progress."""
         seconds = units = 0.0
         for run, took in self._took.items():
             seconds, units = seconds + max(took - START_SECONDS, 0.0), units + self.work[run].total
@@ -167,7 +167,7 @@ class RemainingTime:
         return 0.0 if self._took and not any(self.work[run].total for run in self.work) else None
 
     def _left_of(self, run: RunId, work: Work, per_unit: float, now: float) -> float:
-        """Of a run that has not ended."""
+        """The seconds that are left of a run that has not ended."""
         active = self._active.get(run)
         alike = [took for other, took in self._took.items() if other.name == run.name]
         whole = sum(alike) / len(alike) if alike else START_SECONDS + work.total * per_unit

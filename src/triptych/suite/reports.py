@@ -26,12 +26,12 @@ def check_authors_text(out: Path) -> None:
         ResultsError: a text or a figure in it cannot be shown; the message says which.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said when the report is written
+        warnings.simplefilter("ignore")  # shown when the report is written
         read_authors_text([out])
 
 
 def report_suite(out: Path) -> Comparison:
-    """Report a suite whose runs have ended, in its own folder, whose lock is held.
+    """Report a suite whose runs have ended in its own folder, whose lock is held.
 
     Raises:
         RunFailed: every run failed; each has a record that says why.
@@ -48,20 +48,20 @@ def report_suite(out: Path) -> Comparison:
 def report_folders(
     outs: Sequence[Path], to: Path, texts: bool = True, settings: Mapping[str, Any] | None = None
 ) -> Comparison:
-    """Write one comparison of one results folder or several.
+    """Write one comparison of one or more results folders.
 
     Args:
-        outs: the results folders; runs of one that has not ended are left out where it is the only one.
+        outs: the results folders; if there is only one, its unfinished runs are left out.
         to: the folder to write to.
-        texts: with summaries in the reports; without them, and in a folder of its own, one results folder is copied
-            too: suite, records, histories and scores.
-        settings: the section `report` of a suite, and no other; `suite.json` of the folder that is reported in its own
-            place keeps what it says.
+        texts: include summaries in the reports; without them, a single results folder that is reported elsewhere is
+            also copied: suite, records, histories and scores.
+        settings: the section `report` of a suite, and no other; if a folder is reported in place, its `suite.json`
+            keeps them.
 
     Raises:
-        ConfigError: another key, or a value that is no text.
-        ResultsError: a folder is unreadable, its runs may not be compared in one table, another process works where it
-            is written, or other runs are where a copy is to be.
+        ConfigError: another key is given, or a value is not text.
+        ResultsError: a folder is unreadable, its runs may not be compared in one table, another process works in `to`,
+            or `to` has other runs where the copy would go.
     """
     several = len(outs) > 1
     added = _report_settings(settings or {})
@@ -84,12 +84,12 @@ def report_folders(
 
 
 def _report_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the section `report` that are given, checked."""
+    """The given keys of the section `report`, checked."""
     for key in settings:
         if key != "report":
             raise ConfigError(
-                f"A report of finished runs takes settings of [report] alone, and {shorten(repr(key))} is none. "
-                f"There are: {', '.join(f'report.{name}' for name in ReportSettings.model_fields)}."
+                f"A report of finished runs takes only settings of [report], and {shorten(repr(key))} is not one. "
+                f"Available: {', '.join(f'report.{name}' for name in ReportSettings.model_fields)}."
             )
     checked = make_suite(dict(settings)).report
     return checked.model_dump(include=checked.model_fields_set)
