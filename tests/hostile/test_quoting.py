@@ -152,7 +152,7 @@ def test_the_summary_is_made_from_the_records(out):
         lambda comparison: comparison["rows"].pop("full"),
     ):
         edit(out / "comparison.json", change)
-        with pytest.raises(ResultsError, match=r"comparison\.json.*is not what the records.*triptych report"):
+        with pytest.raises(ResultsError, match=r"comparison\.json.*does not match the records.*triptych report"):
             bundle.gather(out)
         (out / "comparison.json").write_text(whole)
     (out / "comparison.md").write_text("lora wins, by far: 99.90")

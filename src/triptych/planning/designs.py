@@ -1,4 +1,4 @@
-"""A plan in figures and in words, from what is known of a suite."""
+"""A plan in figures and words, from what is known about a suite."""
 
 import shlex
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ DETECT = {"loss": 0.04}  # other measures: 1 point; both are twice the default m
 
 @dataclass(frozen=True)
 class Known:
-    """What a plan goes by.
+    """What a plan is based on.
 
     Attributes:
         suite: the suite to be planned.
-        seeds_of: labels of its methods that train.
+        trained: labels of its methods that train.
         size: its own size.
         test_available: test documents in the data.
-        chance: on each measure that is known; the primary measure is among them.
-        costs: of each method; empty: not known.
-        costs_from: a sentence on where they come from.
+        chance: how scores vary on each known measure, the primary one included.
+        costs: costs of each method; empty: not known.
+        costs_from: a phrase that says where they come from.
         enough: training pairs beyond which no method gains more than the margin; None: not known.
-        arguments: of the command line that runs the suite as it is.
-        notes: sentences on what was taken from where.
+        arguments: command-line arguments that run the suite as it is.
+        notes: sentences about what was taken from where.
     """
 
     suite: Suite
@@ -46,7 +46,7 @@ class Known:
 
 
 def own_size(suite: Suite, available: Mapping[str, int]) -> costing.Size:
-    """The suite's own size: its limits, or what there is."""
+    """The suite's own size: its limits, or all there is."""
 
     def used(limit: int, split: str) -> int:
         there = available.get(split, 0)
@@ -63,15 +63,15 @@ def own_size(suite: Suite, available: Mapping[str, int]) -> costing.Size:
 
 
 def conclude(known: Known, detect: float | None, budget: float | None) -> DesignPlan:
-    """The plan that follows.
+    """Make the plan.
 
     Args:
-        known: what it goes by.
+        known: what it is based on.
         detect: the true difference to find, in the primary measure's units; None: the default.
-        budget: seconds for all runs; None: none is given.
+        budget: seconds for all runs; None: no budget.
 
     Raises:
-        ConfigError: the budget is below the smallest design, or there are no costs to plan it by.
+        ConfigError: the budget is below the smallest design, or no costs are known to plan with.
     """
     analysis = known.suite.analysis
     primary = analysis.primary
@@ -124,7 +124,7 @@ class Shown:
     of_loss: Planner | None
 
     def design(self, fit: Fit) -> PlannedDesign:
-        """A design with what it finds."""
+        """A design with the differences that it detects."""
         size = fit.size
         return PlannedDesign(
             train_documents=size.train_documents,
@@ -139,12 +139,12 @@ class Shown:
         )
 
     def seeds(self, number: int) -> list[int]:
-        """So many seeds, those of the suite first."""
+        """The given number of seeds, those of the suite first."""
         own = list(self.known.suite.seeds)
         return [*own, *(seed for seed in range(number + len(own)) if seed not in own)][:number]
 
     def command(self, fit: Fit | None) -> str:
-        """The line that runs a design; empty where there is none, or only scored files are known."""
+        """The command that runs a design; empty if there is none, or only scored files are known."""
         if fit is None or not self.known.arguments:
             return ""
         size, own = fit.size, self.known.size
@@ -170,7 +170,7 @@ class Shown:
         if self.known.costs:
             sentences.append(
                 f"Costs are estimated {self.known.costs_from}, for runs one after the other that last all their "
-                "epochs: early stopping makes them less."
+                "epochs: early stopping lowers them."
             )
         else:
             sentences.append("Costs are not known: scored files do not say what was spent.")
@@ -192,7 +192,7 @@ class Shown:
         if fewest := self._fewest_documents():
             seeds, documents = fewest
             return (
-                f"the {p.test_available:,} test documents that there are do not suffice: {documents:,} are needed "
+                f"the {p.test_available:,} available test documents are not enough: {documents:,} are needed "
                 f"even under {formats.number_of(seeds, 'seed')}."
             )
         most = formats.number_of(max(p.needs), "seed")
@@ -220,7 +220,7 @@ class Shown:
         return f"{design}. {p.bottleneck.capitalize()} are the bottleneck: {enough}. {parts}."
 
     def _documents_too(self) -> str:
-        """What is said next to seeds where more of them would not do with the documents that there are."""
+        """A remark for when more seeds would not be enough with the available documents."""
         fewest = self._fewest_documents()
         if fewest is None or fewest[1] <= self.planner.test_available:
             return ""
@@ -228,12 +228,12 @@ class Shown:
         return f"; documents are too few as well: even under {seeds} seeds {documents:,} are needed"
 
     def _fewest_documents(self) -> tuple[int, int] | None:
-        """The seeds under which the fewest documents are needed, and these; None: no number of documents suffices."""
+        """The number of seeds that needs the fewest documents, and how many; None: no number of documents is enough."""
         there = [(seeds, documents) for seeds, documents in self.planner.needs.items() if documents is not None]
         return min(there, key=lambda need: need[1], default=None)
 
     def _range(self, chosen: Fit) -> list[str]:
-        """What the chosen design finds where seeds vary as much as the pilot leaves possible."""
+        """What the chosen design detects if seeds vary as much as the pilot allows."""
         facts = self.known.chance[self.known.suite.analysis.primary][1]
         if facts.seed_sd_high is None or chosen.size.seeds < 2:
             return []
@@ -274,7 +274,9 @@ class Shown:
             return f"Within {formats.seconds(budget)} {what}, and {detects}."
         finds = self._points(p.detectable(size.test_documents, size.seeds))
         alone = (
-            " One seed says nothing of the methods: only these trained models are compared." if size.seeds == 1 else ""
+            " One seed says nothing about the methods: only these trained models are compared."
+            if size.seeds == 1
+            else ""
         )
         few = f" {USUAL_SEEDS} seeds do not fit." if size.seeds < USUAL_SEEDS else ""
         return (

@@ -1,4 +1,4 @@
-"""What finished results folders say for a plan: how scores vary, and what runs cost. No torch."""
+"""What a plan learns from finished results folders: how scores vary, and what runs cost. No torch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,16 +24,16 @@ from triptych.text.measures import units_of
 def from_pilots(
     outs: Sequence[Path], settings: Mapping[str, Any], methods: Sequence[str] | None, flags: Sequence[str]
 ) -> Known:
-    """What finished results folders say; nothing is measured.
+    """Collect what a plan is based on from finished results folders; nothing is measured.
 
     Args:
         outs: results folders of `compare`, or of `score` for how scores vary; the first one's suite is planned.
-        settings: keys of a suite, laid on it.
+        settings: keys of a suite, which override it.
         methods: its methods to plan for; None: all.
         flags: settings and methods as arguments of `compare`.
 
     Raises:
-        InputError: a folder cannot be used, or they are of different measures.
+        InputError: a folder cannot be used, or the folders use different measures.
     """
     several = [read_results(out) for out in outs]
     suite = _suite_of_pilots(several, settings, methods)
@@ -78,18 +78,18 @@ def from_pilots(
 
 
 def _suite_of_pilots(several: Sequence[Results], settings: Mapping[str, Any], methods: Sequence[str] | None) -> Suite:
-    """The suite of the first folder of runs, with settings laid on it; all are of one primary measure and one ROUGE."""
+    """The suite of the first folder of runs, overridden by settings; all must share the primary measure and ROUGE."""
     first = next((results for results in several if results.files is None), several[0])
     for results in several:
         for what, of in (("analysis.primary", lambda one: one.suite.analysis.primary), ("ROUGE", _signature)):
             if of(results) != of(first):
                 raise ResultsError(
-                    f"The pilots are of different measures: {what} is {of(first)!r} in {str(first.out)!r} and "
+                    f"The pilots use different measures: {what} is {of(first)!r} in {str(first.out)!r} and "
                     f"{of(results)!r} in {str(results.out)!r}. Plan from one of them."
                 )
     if unknown := settings.keys() & {"model", "data"}:
         raise ConfigError(
-            f"A pilot has its own {' and '.join(sorted(unknown))}: its scores say nothing of another one."
+            f"A pilot has its own {' and '.join(sorted(unknown))}: its scores say nothing about another one."
         )
     merged = reading.merge_tables(first.suite.model_dump(mode="json"), {**settings, "design": None})
     if methods is not None:
@@ -112,7 +112,7 @@ def _trains(several: Sequence[Results], label: str) -> bool:
 def _chance_of_pilots(
     several: Sequence[Results], suite: Suite
 ) -> tuple[dict[str, tuple[Chance, MeasureChance]], list[str]]:
-    """The variances on the primary measure and on the test loss, of the pair that varies most."""
+    """The variances on the primary measure and on the test loss, for the pair that varies most."""
     primary: str = suite.analysis.primary
     by_measure: dict[str, list[tuple[Results, dict[str, Array]]]] = {}
     for results in several:
@@ -143,7 +143,7 @@ def _chance_of_pilots(
             )
             notes.append(
                 f"The pilot has one seed of every method and cannot say how {measure} varies from seed to seed: an SD "
-                f"of {assumed:.2g} is assumed. All that varies from document to document is taken to stay under more "
+                f"of {assumed:.2g} is assumed. All variation between documents is assumed to remain with more "
                 "seeds."
             )
         seed_variance = seeds.variance if seeds is not None else assumed**2
@@ -167,7 +167,7 @@ def _chance_of_pilots(
 
 
 def _enough(results: Results, suite: Suite) -> int | None:
-    """From the pilot's data-size curve, on the primary measure."""
+    """The training pairs that are enough, from the pilot's data-size curve on the primary measure."""
     parts = {**results.scaled}
     whole = next((costing.used(run, "train") for run in results.runs if run.done and run.trained), 0)
     if not parts or not whole:
@@ -183,7 +183,7 @@ def _enough(results: Results, suite: Suite) -> int | None:
 
 
 def _mean(runs: Sequence[SavedRun], measure: str) -> float:
-    """A method's mean, turned so that higher is better."""
+    """A method's mean, negated for the loss so that higher is better."""
     if measure == "loss":
         return -sum(run.record.loss.test or 0.0 for run in runs) / len(runs)
     return sum(getattr(run.record.rouge, measure) for run in runs) / len(runs)
@@ -194,7 +194,7 @@ def _names(several: Sequence[Results]) -> str:
 
 
 def _machine(run: SavedRun) -> str:
-    """The machine that a run was made on, in words."""
+    """The machine that a run used, in words."""
     provenance = run.record.provenance
     if provenance is None:
         return ""

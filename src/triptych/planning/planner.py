@@ -1,4 +1,4 @@
-"""What a comparison must be to find a difference, and the best one for a budget: from pilots, or before any run."""
+"""Plan the size that a comparison needs, or the best one for a budget: from pilots, or before any run."""
 
 import json
 import re
@@ -24,12 +24,12 @@ from triptych.text.quantities import SECONDS_OF
 if TYPE_CHECKING:  # a plan from pilots needs no torch
     from triptych.run import entries, preflight
 
-STARTUP = 10.0  # seconds of a run before it works, where none was measured
+STARTUP = 10.0  # seconds that a run takes to start, if not measured
 _DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)\s*")
 
 
 def parse_duration(text: str) -> float:
-    """`8h`, `30 min`, `90s` or `2d` in seconds.
+    """Parse `8h`, `30 min`, `90s` or `2d` into seconds.
 
     Raises:
         ConfigError: it is none of these, or zero.
@@ -42,7 +42,7 @@ def parse_duration(text: str) -> float:
 
 
 def check_difference(detect: float) -> None:
-    """A difference to find is above zero.
+    """Check that a difference to find is above zero.
 
     Raises:
         ConfigError: it is not.
@@ -65,10 +65,10 @@ def plan(
     device: str | None = None,
     plugins: Sequence[str] = (),
 ) -> DesignPlan:
-    """How many test documents and seeds find a difference, what that costs, and the best design for a budget.
+    """Plan how many test documents and seeds detect a difference, what that costs, and the best design for a budget.
 
-    From finished results folders, no model is loaded and torch is not needed. Without any, a few documents are timed
-    with every method, and what makes scores vary is assumed.
+    With finished results folders, no model is loaded and torch is not needed. Without any, a few documents are timed
+    with every method, and how scores vary is assumed.
 
     Args:
         suite_file: a suite in TOML, or `OUT/suite.json`; not together with pilots.
@@ -82,7 +82,7 @@ def plan(
         plugins: as for `compare`.
 
     Returns:
-        The plan; `sentences` has it in sentences, `command` the line that runs it.
+        The plan; `sentences` has it in words, `command` is the command that runs it.
 
     Raises:
         InputError: an argument is wrong, the pilots cannot be used, or the budget is below the smallest design.
@@ -108,10 +108,10 @@ def from_suite(
     device: str | None,
     plugins: Sequence[str],
 ) -> Known:
-    """What a few timed documents of every method say, and assumptions on how scores vary.
+    """Collect what a plan is based on from a few timed documents per method and assumptions on how scores vary.
 
     Raises:
-        InputError: the suite cannot be carried out.
+        InputError: the suite cannot be run.
     """
     from triptych.plugins import import_plugins
     from triptych.run import entries, preflight
@@ -130,7 +130,7 @@ def check_plannable(suite: Suite, table: "Sequence[entries.SuiteEntry]") -> None
     """Make sure that a suite can be planned without a pilot, as far as its settings say.
 
     Raises:
-        ConfigError: fewer than two methods train, or the primary measure is one that nothing can be assumed of.
+        ConfigError: fewer than two methods train, or nothing can be assumed about the primary measure.
     """
     if suite.analysis.primary == "loss":
         raise ConfigError(
@@ -143,12 +143,12 @@ def check_plannable(suite: Suite, table: "Sequence[entries.SuiteEntry]") -> None
 
 
 def from_preflight(checked: "preflight.CheckedSuite", device: str | None, arguments: Sequence[str]) -> Known:
-    """The same of a suite that is checked already, also by `check_plannable`.
+    """Like `from_suite`, for a suite that is already checked, also by `check_plannable`.
 
     Args:
         checked: the suite.
         device: as for `compare`.
-        arguments: of the command that runs the suite as it is.
+        arguments: arguments of the command that runs the suite as it is.
     """
     from triptych.run.estimate import estimate_runs
 
@@ -202,11 +202,11 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
 
 
 def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict[str, Any] | None:
-    """Settings with the design that OUT holds laid on them; None where there is no OUT yet.
+    """Settings overridden by the design in OUT; None if there is no OUT yet.
 
     Args:
         out: the results folder.
-        settings: of the suite.
+        settings: the settings of the suite.
         budget: seconds asked for; recorded with the design, so that another budget is another suite.
 
     Raises:
@@ -233,12 +233,12 @@ def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict
 
 
 def chosen_settings(known: Known, made: DesignPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with a plan's best design laid on them, and the note that it was chosen so.
+    """Settings overridden by a plan's best design, with a note that it was chosen for a budget.
 
     Args:
-        known: what the plan went by.
+        known: what the plan was based on.
         made: a plan for a budget.
-        settings: of the suite.
+        settings: the settings of the suite.
     """
     best, limits = made.best, known.suite.limits
     assert best is not None and best.seconds is not None and made.within_seconds is not None
@@ -275,19 +275,19 @@ def settings_within(
     fresh: bool = False,
     on_plan: Callable[[DesignPlan], None] | None = None,
 ) -> dict[str, Any]:
-    """The settings of a suite with the best design for a budget: the one that OUT holds, or a new one.
+    """The settings of a suite with the best design for a budget: the one in OUT, or a new one.
 
     Args:
         within: the budget, as `parse_duration` reads it.
-        settings: of the suite, without a design.
+        settings: the settings of the suite, without a design.
         methods: labels of the methods; None: those of the suite.
         out: the results folder; None: `results/NAME`.
         device: as for `compare`.
-        fresh: plan anew whatever OUT holds.
+        fresh: make a new plan, whatever is in OUT.
         on_plan: called with a plan that was made, before anything runs.
 
     Raises:
-        InputError: the budget or the suite cannot be used, or OUT holds one without a design.
+        InputError: the budget or the suite cannot be used, or OUT has one without a design.
     """
     from triptych.run import entries, preflight
 
@@ -324,5 +324,5 @@ def _leaves(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]
 
 
 def _toml(value: Any) -> str:
-    """A value as `--set` reads it."""
+    """Format a value for `--set`."""
     return json.dumps(value, ensure_ascii=False)

@@ -39,7 +39,7 @@ The council of Harwick met on Monday and voted 7 to 2 for a new bridge over the 
 bridge is to open two years later. It will cost 9 million, of which the county pays a third.
 """  # for the README's command that summarizes
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip cannot hold an earlier time; the same for every file, so that bytes repeat
-_DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
+_DENSE = (".safetensors", ".pdf")  # compressing these again saves next to nothing
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class BundledModel:
 
     Attributes:
         run: the run that made it.
-        folder: of that run.
-        files: those of its adapter.
-        sha256: of what was trained.
+        folder: the folder of that run.
+        files: the files of its adapter.
+        sha256: the SHA-256 of what was trained.
     """
 
     run: SavedRun
@@ -76,7 +76,7 @@ class Bundle:
     Attributes:
         entries: paths within the zip, and the file or text for each.
         tuned: every fine-tuned model, in the suite's order.
-        left_out: those of them that were too large.
+        left_out: the fine-tuned models that were too large.
     """
 
     entries: dict[str, Path | str] = field(default_factory=dict)
@@ -92,19 +92,19 @@ def write_bundle(
     Args:
         out: a results folder with its report.
         file: the zip to write.
-        plugins: files of plug-ins that the methods need; they go into the zip.
-        max_megabytes: how many megabytes (10^6 bytes) of fine-tuned models may go in; above it the largest stay out.
-        overwrite: replace a file that is there.
+        plugins: plug-in files that the methods need; they go into the zip.
+        max_megabytes: the most megabytes (10^6 bytes) of fine-tuned models; beyond that, the largest are left out.
+        overwrite: replace an existing file.
 
     Returns:
         What went in.
 
     Raises:
-        ResultsError: OUT holds no finished run, no report or an incomplete model, or `file` is there already.
+        ResultsError: OUT holds no finished run, no report or an incomplete model, or `file` already exists.
     """
     if file.is_dir() or (file.exists() and not overwrite):
         remedy = "give another name" if file.is_dir() else "give another name, or --overwrite"
-        raise ResultsError(f"{str(file)!r} is there already: {remedy}.")
+        raise ResultsError(f"{str(file)!r} already exists: {remedy}.")
     bundle = gather(out, plugins, max_megabytes)
     sweep_of(file)
     with replacing(file) as stream:
@@ -116,11 +116,11 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     """Everything that goes into the zip, its README last.
 
     Raises:
-        ResultsError: something of it is not there.
+        ResultsError: part of it is missing.
     """
     results = read_results(out, partial=True)
     if not any(run.done for run in results.runs):
-        raise ResultsError(f"{str(out)!r} holds no finished run: there is nothing to hand in.")
+        raise ResultsError(f"{str(out)!r} has no finished run: there is nothing to submit.")
     absent = [name for name in REPORTED if not (out / name).is_file()]
     if absent:
         raise ResultsError(f"There is no {str(out / absent[0])!r}. Write it first: triptych report {out}.")
@@ -156,17 +156,17 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     for source in entries.values():
         if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
             raise ResultsError(
-                f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it."
+                f"The link {str(source)!r} leads out of the results folder and is not included: remove it."
             )
     entries["README.md"] = _readme(results, comparison, bundle, plugins)
     return bundle
 
 
 def _comparison(results: Results) -> Comparison:
-    """The comparison of the records, which `OUT/comparison.json` must be: the report was written from it.
+    """The comparison of the records, which `OUT/comparison.json` must match: the report was written from it.
 
     Raises:
-        ResultsError: the file is another one: it was edited, or is older than a record.
+        ResultsError: the file does not match: it was edited, or is older than a record.
     """
     file, written = results.out / "comparison.json", read_comparison(results.out)
     again = f"Write it again: triptych report {results.out}."
@@ -176,13 +176,13 @@ def _comparison(results: Results) -> Comparison:
         comparison = comparison.model_copy(update={"checks": written.checks})
     if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):
         raise ResultsError(
-            f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}"
+            f"{str(file)!r} does not match the records next to it: it was edited, or they are newer. {again}"
         )
     return comparison
 
 
 def _check_authors_text(out: Path) -> None:
-    """Make sure that the report has the author's texts as they are now.
+    """Make sure that the report has the author's current texts.
 
     Raises:
         ResultsError: a text, or a figure that it shows, is newer than the report.
@@ -194,7 +194,7 @@ def _check_authors_text(out: Path) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal but for the rounding of another machine's sums."""
+    """Whether two values are equal except for rounding on another machine."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -217,7 +217,7 @@ def _tuned(results: Results) -> Iterator[BundledModel]:
 
 
 def _too_large(models: list[BundledModel], max_megabytes: float | None) -> list[BundledModel]:
-    """The largest models, as many as must stay out for the others to be within the limit; in the suite's order."""
+    """The largest models, as many as must be left out to stay within the limit, in the suite's order."""
     kept = list(models)
     while max_megabytes is not None and kept and sum(model.size for model in kept) > max_megabytes * 1e6:
         kept.remove(max(kept, key=lambda model: model.size))
@@ -241,10 +241,10 @@ def _pack(entries: dict[str, Path | str], stream: IO[bytes]) -> None:
 
 
 def _requirements(results: Results) -> str:
-    """What the package needs, at the versions the runs were made with; of the others, those installed here.
+    """The package's requirements, at the versions of the runs where recorded, else at those installed here.
 
     Raises:
-        ResultsError: a package is not installed here, or a record gives something as a version that is none (PEP 440).
+        ResultsError: a package is not installed here, or a record has an invalid version (PEP 440).
     """
     try:
         needed = [Requirement(text) for text in requires("triptych") or []]
@@ -334,7 +334,7 @@ python -m triptych summarize {example}{model}{plugged} --file article.txt
 - `train` trains one method of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
   The methods are {", ".join(map(code, results.labels))}.
 - `evaluate` restores a fine-tuned model, computes its test loss and summaries again, shows them next to its record, and
-  counts the summaries that are the stored ones.
+  counts the summaries that equal the stored ones.
 - `summarize` writes a summary of `article.txt`; name a text file of your own instead.
 - `python -m triptych compare results/suite.json{starting} --out again` runs all methods and writes `comparison.json`,
   `.csv` and `.md`. The templates of `report.pdf` and `report.html` are not `.py` files, so this source cannot write

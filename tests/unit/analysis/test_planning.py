@@ -261,7 +261,7 @@ def test_a_plan_in_words(pilot, capsys):
     """The terminal says what is needed, what is lacking, what it costs, and how sure the pilot is of it."""
     assert cli.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "the 40 test documents that there are do not suffice" in said and "Documents are the bottleneck" in said
+    assert "the 40 available test documents are not enough" in said and "Documents are the bottleneck" in said
     assert "Within 10 min 00 s a difference of 0.5 points cannot be detected with 80% power" in said
     assert "2 epochs instead of 10; what more training would bring is not known without a [scaling] pilot" in said
     assert "(90%)" in said and "To run it: triptych compare" in said
@@ -318,7 +318,7 @@ def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
 def test_what_is_lacking_is_the_same_in_every_sentence(tmp_path):
     """Where no number of seeds would do with the documents that there are, seeds alone are not called lacking."""
     made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))], detect=0.5)
-    needed = next(sentence for sentence in made.sentences if "do not suffice" in sentence).split(": ")[-1].split()[0]
+    needed = next(sentence for sentence in made.sentences if "are not enough" in sentence).split(": ")[-1].split()[0]
     (lacking,) = [sentence for sentence in made.sentences if "what is lacking" in sentence]
     assert f"lacking; documents are too few as well: even under 10 seeds {needed} are needed." in lacking
 

@@ -199,7 +199,7 @@ def test_what_the_author_adds_is_kept_and_changes_no_run(tmp_path: Path, capsys)
     before = (out / "suite.json").read_bytes()
     capsys.readouterr()
     assert cli.main(["report", str(out), "--set", "limits.test_documents=3"]) == 2
-    assert "takes settings of [report] alone" in capsys.readouterr().err
+    assert "takes only settings of [report]" in capsys.readouterr().err
     assert cli.main(["report", str(out), "--set", "report.autor=x"]) == 2
     assert "Did you mean 'author'" in capsys.readouterr().err and (out / "suite.json").read_bytes() == before
 
