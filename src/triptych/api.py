@@ -335,7 +335,7 @@ def load(
     Args:
         run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, if only one run can be meant, `OUT/runs/LABEL` or OUT;
             or `OUT@best`, the method with training that has the best mean on the primary measure.
-        model: the base model, where it is not available under its recorded name.
+        model: the base model, if it is not available under its recorded name.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
 
@@ -521,7 +521,7 @@ def export(
     Args:
         run: as for `load`.
         folder: a new or empty folder.
-        model: the base model, where it is not available under its recorded name.
+        model: the base model, if it is not available under its recorded name.
         plugins: Python files with plug-ins.
         documents: test documents that the exported model summarizes greedily and by sampling, as servers do, for the
             card's comparison with the run's own decoding; 0: none.

@@ -70,7 +70,7 @@ class AdaptedModel:
     Attributes:
         parts: the model, changed in place or not.
         virtual_tokens: an embedding [P, D] inserted into every input sequence, or None.
-        placement: of the virtual tokens: "before" the document, or "after" it.
+        placement: whether the virtual tokens come "before" the document or "after" it.
         prefix: learned keys and values that every layer sees before the sequence, or None; its `forward()`, without
             arguments, returns them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's configuration of the adapter, if PEFT has one.

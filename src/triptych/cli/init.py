@@ -36,5 +36,5 @@ def run_init(options: argparse.Namespace) -> int:
         options.file, preset=options.preset, settings=settings, device=options.device, plugins=options.plugin
     )
     command = shlex.join(["triptych", "compare", str(file), *options_for(options.plugin), "--dry-run"])
-    print(f"{file}: read it, then `{command}` says what would be done.")
+    print(f"{file}: read it, then `{command}` shows what would be done.")
     return 0

@@ -123,7 +123,7 @@ def show_times(console: Console, found: "DryRun") -> None:
         return
     print_text(
         console,
-        f"At most about {found.seconds / 60:,.1f} minutes for all runs one after the other: a few timed documents of "
+        f"At most about {found.seconds / 60:,.1f} minutes for all runs one after another: a few timed documents of "
         "each method, scaled to all epochs and full-length summaries.",
     )
     for smaller in found.smaller:

@@ -79,7 +79,7 @@ class Waiting:
 
 
 class ProgressView:
-    """Shows the events of a suite, whose runs may be under way at the same time; a `Listener` and a context manager.
+    """Shows the events of a suite, whose runs may be in progress at the same time; a `Listener` and a context manager.
 
     Args:
         console: where to print; standard error, so that standard output has only the result.

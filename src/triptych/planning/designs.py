@@ -169,7 +169,7 @@ class Shown:
         sentences += [self._bottleneck(own), *self._range(best or needed or own), *self._of_loss(best or needed or own)]
         if self.known.costs:
             sentences.append(
-                f"Costs are estimated {self.known.costs_from}, for runs one after the other that last all their "
+                f"Costs are estimated {self.known.costs_from}, for runs one after another that last all their "
                 "epochs: early stopping lowers them."
             )
         else:

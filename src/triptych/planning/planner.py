@@ -207,10 +207,10 @@ def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict
     Args:
         out: the results folder.
         settings: the settings of the suite.
-        budget: seconds asked for; recorded with the design, so that another budget is another suite.
+        budget: the requested seconds; recorded with the design, so that another budget makes another suite.
 
     Raises:
-        ResultsError: OUT holds a suite whose design was not chosen for a budget.
+        ResultsError: OUT has a suite whose design was not chosen for a budget.
     """
     file = out / "suite.json"
     if not file.exists():

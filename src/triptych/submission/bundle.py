@@ -100,7 +100,7 @@ def write_bundle(
         What went in.
 
     Raises:
-        ResultsError: OUT holds no finished run, no report or an incomplete model, or `file` already exists.
+        ResultsError: OUT has no finished run, no report or an incomplete model, or `file` already exists.
     """
     if file.is_dir() or (file.exists() and not overwrite):
         remedy = "give another name" if file.is_dir() else "give another name, or --overwrite"
@@ -381,7 +381,7 @@ def _base(results: Results, embedded: bool) -> str:
     if _is_local(suite.model):
         return (
             f"The base model was a local folder in transformers' format, {code(Path(suite.model).name)}, and is not "
-            "in this zip. Put your copy of it into this folder and its name in place of MODEL in the commands below."
+            "in this zip. Put your copy of it into this folder, and its name instead of MODEL in the commands below."
             f"{known}"
         )
     return (
@@ -407,7 +407,7 @@ def _data(results: Results, option: str) -> str:
         place = f"{code(name_in_folder(data))} of the results folder"
     given = (
         f"The data were read from a local folder or file, {place}, and are not in this zip. Put your "
-        "copy into this folder and its name in place of FOLDER in the commands below"
+        "copy into this folder, and its name instead of FOLDER in the commands below"
         if option
         else f"{code(data)} is downloaded from the hub at first use. A copy of your own can be given to `train`, "
         "`compare` and `evaluate` with `--data FOLDER`"

@@ -20,7 +20,7 @@ class RowForecast:
     Attributes:
         label, kind: label and kind of the method.
         runs: the number of runs.
-        parameters: what it trains; None: it has no model.
+        parameters: the parameters that it trains; None: it has no model.
         targets: endings of the names of matrices that something is added to; empty: none.
         seconds: an upper estimate for one run, from a few timed documents; None: not timed.
         stored_bytes: bytes of trained parameters that one run stores.

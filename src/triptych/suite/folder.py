@@ -29,7 +29,7 @@ def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]
         fresh: rename an existing OUT first, unless a suite is at work there.
 
     Raises:
-        ResultsError: OUT holds another suite or other files, another process works there, or it cannot be written.
+        ResultsError: OUT has another suite or other files, another process is using it, or it cannot be written.
     """
     check_claim(out, suite, fresh)
     kept = _set_aside(out) if fresh and out.exists() else None

@@ -68,8 +68,8 @@ def _sentences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             changes.append(f"Added to the comparison: the {_named(word, added)}.")
         if kept:
             changes.append(
-                f"The results folder also has the {_named(word, kept)}. A comparison only grows: what it has stays in "
-                "it, and compare finishes what is not done."
+                f"The results folder also has the {_named(word, kept)}. A comparison only grows: these stay in it, "
+                "and compare finishes what is not done."
             )
     return changes
 

@@ -39,7 +39,7 @@ def run_suite(
         device: cpu, cuda or mps; None: the best there is.
         plugins: plug-in files that the child processes import.
         listener: called with every event.
-        executor: where the runs are carried out.
+        executor: carries out the runs.
 
     Returns:
         The runs that failed, as text: "lora (seed 1)".

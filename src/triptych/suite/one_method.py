@@ -88,7 +88,7 @@ def make_request(
 
     Raises:
         ConfigError: a setting, the label or a seed is not one of the suite's.
-        ResultsError: the results folder holds another suite.
+        ResultsError: the results folder has another suite.
     """
     merged = reading.merge_settings(suite_file, preset, settings)
     if seeds is not None and suite_file is None:

@@ -112,7 +112,7 @@ class RemainingTime:
 
     def follow(self, run: RunId, event: Event) -> RemainingEvent | None:
         """Process an event; returns the remaining time if it should be reported now."""
-        now, known = self.clock(), run in self.work  # trials that are made ahead of their run are not among them
+        now, known = self.clock(), run in self.work  # trials carried out ahead of their run are not known
         active = self._active.get(run)
         match event:
             case BeginEvent() if known:
