@@ -334,7 +334,7 @@ def load(
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, if only one run can be meant, `OUT/runs/LABEL` or OUT;
-            or `OUT@best`, the method with training that has the best mean on the primary measure.
+            or `OUT@best`, the trained method with the best mean on the primary measure.
         model: the base model, if it is not available under its recorded name.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
