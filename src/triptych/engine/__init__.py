@@ -1,1 +1,1 @@
-"""Tensors: from a batch to its loss and optimizer step, and from documents to summaries; no method is known here."""
+"""Tensor code: from a batch to loss and optimizer step, and from documents to summaries; independent of the method."""

@@ -1,4 +1,4 @@
-"""The micro-batch that fits into memory, found by passes over the longest pairs."""
+"""Find the micro-batch size that fits into memory by running passes over the longest pairs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from triptych.engine.model import EngineModel
 from triptych.engine.shortage import given_up, out_of_memory, recomputing
 from triptych.measure.memory import PeakMemory
 
-PROVISIONAL_BATCH_SIZE = 8  # pairs of a forward pass until "auto" has found what fits
-# of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
+PROVISIONAL_BATCH_SIZE = 8  # pairs per forward pass until "auto" has found what fits
+# share of the free memory that a pass may use: the optimizer, evaluation and other processes need some as well
 MEMORY_SHARE = 0.5
 
 
 class FittingPasses(NamedTuple):
-    """How passes fit into memory on every rank.
+    """Settings with which passes fit into memory on every rank.
 
     Attributes:
-        micro_batch: pairs of a forward pass.
-        recomputes: blocks are computed again in the backward pass.
+        micro_batch: pairs per forward pass.
+        recomputes: whether blocks are recomputed in the backward pass.
     """
 
     micro_batch: int
@@ -31,15 +31,15 @@ class FittingPasses(NamedTuple):
 
 
 def fit_passes(model: EngineModel, split: Sequence[Pair], most: int) -> FittingPasses:
-    """`fitting_micro_batch` on every rank; with blocks recomputed where not even a pass over one pair fits.
+    """Run `fitting_micro_batch` on every rank, with recomputed blocks if a pass over a single pair does not fit.
 
     Args:
         model: the model; it is left in eval mode.
         split: the training pairs.
-        most: pairs of an optimizer step: no micro-batch is larger.
+        most: pairs per optimizer step, the upper limit of a micro-batch.
 
     Raises:
-        OutOfMemory: blocks recomputed do not fit either.
+        OutOfMemory: a pass does not fit even with recomputed blocks.
     """
     collect = model.machine.collect
     size, refusal = _fitting(model, split, most)
@@ -52,7 +52,7 @@ def fit_passes(model: EngineModel, split: Sequence[Pair], most: int) -> FittingP
 
 
 def _fitting(model: EngineModel, split: Sequence[Pair], most: int) -> tuple[int, str]:
-    """The micro-batch that fits; 0, with what the allocator said, where not even one pair does."""
+    """The micro-batch size that fits; 0 and the allocator's message if not even one pair fits."""
     try:
         return fitting_micro_batch(model, split, most), ""
     except (MemoryError, RuntimeError) as error:
@@ -62,15 +62,15 @@ def _fitting(model: EngineModel, split: Sequence[Pair], most: int) -> tuple[int,
 
 
 def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) -> int:
-    """The largest power of two of pairs whose forward and backward pass stays within half of the free memory.
+    """The largest power-of-two number of pairs whose forward and backward pass stays within half of the free memory.
 
-    Passes are made over the longest pairs, twice as many each time, for as long as the next one would fit by the growth
-    so far.
+    Runs passes over the longest pairs, doubling their number for as long as the measured growth says the next pass
+    fits.
 
     Args:
         model: the model; it is left in eval mode.
         split: the training pairs.
-        most: pairs of an optimizer step: no micro-batch is larger.
+        most: pairs per optimizer step, the upper limit of a micro-batch.
     """
     longest = sorted(range(len(split)), key=lambda i: -sequence_length(split[i]))[:most]
     trained = list(model.adapted.trained_parameters().values())

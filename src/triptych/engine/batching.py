@@ -1,4 +1,4 @@
-"""Pairs become right-padded batches for the loss, and batches become groups that waste little padding."""
+"""Collate pairs into right-padded batches for the loss, and group them so that little padding is wasted."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from triptych.corpus.sequence import Pair, Template
 
-PADDING = 0.05  # of a micro-batch's places, at most
-# on a GPU of its own: a pass of a small model waits for thousands of kernels to be started, however few places it has
+PADDING = 0.05  # at most this share of a micro-batch's positions
+# on a single GPU: a small model's pass waits for thousands of kernel launches, however few positions it has
 GPU_PADDING = 0.25
 
 
@@ -20,14 +20,14 @@ class Batch:
     """Right-padded sequences: prefix, document, separator, summary. The EOS is only a target, so it is not fed.
 
     Attributes:
-        ids: the tokens, padded with EOS; [B, T]. Padding is known by position, never by id.
-        starts: where the document begins, the same in every row.
-        document_ends: where it ends, row by row; [B].
-        lengths: tokens of each row; [B].
-        rows, columns: the N places from which a target is predicted; [N] each.
-        targets: the tokens predicted there, summary and one EOS; [N].
-        slots: which of its row's targets each is; [N].
-        most_targets: S, targets of the row that has most.
+        ids: the tokens, padded with EOS; [B, T]. Padding is recognized by position, never by id.
+        starts: the position where the document begins, the same in every row.
+        document_ends: the position where each row's document ends; [B].
+        lengths: tokens in each row; [B].
+        rows, columns: the N positions from which a target is predicted; [N] each.
+        targets: the tokens predicted there: each summary and one EOS; [N].
+        slots: the index of each target within its row; [N].
+        most_targets: S, the largest number of targets in a row.
     """
 
     ids: Tensor
@@ -51,7 +51,7 @@ class Batch:
         return int(self.lengths.sum()) + len(self.lengths) * (1 - self.starts)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
+        """The same batch on another device."""
         moved = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
@@ -59,7 +59,7 @@ class Batch:
 
 
 def collate(pairs: Sequence[Pair], template: Template) -> Batch:
-    """Lay pairs out as one batch."""
+    """Collate pairs into one batch."""
     head, cue = list(template.prefix_ids), list(template.separator_ids)
     sequences = [np.concatenate([head, p.document_ids, cue, p.summary_ids]).astype(np.int64) for p in pairs]
     lengths = torch.tensor([len(s) for s in sequences])
@@ -67,7 +67,7 @@ def collate(pairs: Sequence[Pair], template: Template) -> Batch:
     rows, columns, targets = [], [], []
     for row, (pair, sequence) in enumerate(zip(pairs, sequences, strict=True)):
         ids[row, : len(sequence)] = torch.from_numpy(sequence)
-        # the last token of the separator predicts the first of the summary
+        # the last separator token predicts the first summary token
         first = len(sequence) - len(pair.summary_ids) - 1
         rows.append(torch.full((len(pair.summary_ids) + 1,), row))
         columns.append(torch.arange(first, len(sequence)))
@@ -86,7 +86,7 @@ def collate(pairs: Sequence[Pair], template: Template) -> Batch:
 
 
 def sequence_length(pair: Pair) -> int:
-    """Tokens of a pair without those that all pairs have: document and summary."""
+    """Document and summary tokens of a pair, without the tokens that all pairs share."""
     return len(pair.document_ids) + len(pair.summary_ids)
 
 
@@ -100,16 +100,16 @@ def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
 def micro_groups(
     split: Sequence[Pair], indices: list[int], size: int, ranks: int = 1, on_gpu: bool = False
 ) -> list[list[int]]:
-    """A global batch cut into micro-batches of similar length; where it is cut changes nothing but dropout.
+    """Split a global batch into micro-batches of similar length; the split affects nothing but dropout.
 
-    Losses are summed over the step. Several ranks divide the micro-batches, so that none has more than a rank's share
-    of the documents, and that they are not as full as on one GPU alone.
+    Losses are summed over the step. Several ranks divide the micro-batches among them, so no micro-batch has more than
+    a rank's share of the documents, and padding is limited more strictly than on a single GPU.
 
     Args:
         split: the pairs.
-        indices: those of the global batch.
-        size: pairs that a micro-batch has at most.
-        ranks: how many ranks divide the micro-batches.
+        indices: the pairs in the global batch.
+        size: maximum number of pairs in a micro-batch.
+        ranks: number of ranks that divide the micro-batches.
         on_gpu: whether they are computed on GPUs.
     """
     padding = GPU_PADDING if on_gpu and ranks == 1 else PADDING
@@ -128,12 +128,12 @@ def micro_groups(
 
 
 def ranks_of(split: Sequence[Pair], groups: Sequence[list[int]], ranks: int) -> list[int]:
-    """The rank of each micro-batch: the largest comes first, and goes to the rank that has least to compute so far.
+    """Assign a rank to each micro-batch: from the largest on, each goes to the rank with the least work so far.
 
     Args:
         split: the pairs.
         groups: the micro-batches of a step, as indices.
-        ranks: how many ranks divide them.
+        ranks: number of ranks that divide them.
     """
     places = [len(group) * max(sequence_length(split[i]) for i in group) for group in groups]
     owners, loads = [0] * len(groups), [0] * ranks
@@ -144,13 +144,14 @@ def ranks_of(split: Sequence[Pair], groups: Sequence[list[int]], ranks: int) -> 
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch, the same for every method: a permutation of `count` drawn from seed and epoch alone."""
+    """The order of the pairs in an epoch, the same for every method: a permutation drawn from seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def seed_of(seed: int, step: int, micro_batch: int) -> int:
-    """The seed of the dropout of a micro-batch: the same uninterrupted or resumed, and on any number of ranks.
+    """The dropout seed of a micro-batch, the same whether or not the run was resumed and on any number of ranks.
 
-    But several ranks may cut a step into other micro-batches than one, and then draw other dropout: see `micro_groups`.
+    Several ranks may still split a step into different micro-batches than one rank, and so draw different dropout: see
+    `micro_groups`.
     """
     return int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0])

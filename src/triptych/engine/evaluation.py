@@ -1,4 +1,4 @@
-"""The loss of a split, summed over every target and divided once."""
+"""The loss on a split: summed over all targets, then divided once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
 
-# the model, a batch, the indices of its pairs in the split -> the losses of its targets, [N]
+# (model, batch, indices of its pairs in the split) -> losses of its targets, [N]
 LossesOf = Callable[[EngineModel, Batch, Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
 class SplitLoss:
-    """Losses of a split, document by document.
+    """Losses on a split, per document.
 
     Attributes:
         nats: summed negative log-likelihood of each document's summary and EOS.
-        targets: how many tokens that was.
+        targets: number of tokens in each sum.
     """
 
     nats: np.ndarray
@@ -30,7 +30,7 @@ class SplitLoss:
 
     @property
     def mean(self) -> float:
-        """Nats per target token: one sum, one division."""
+        """Nats per target token, over the whole split."""
         return float(self.nats.sum() / self.targets.sum())
 
 
@@ -42,17 +42,17 @@ def split_loss(
     progress: Callable[[int, int], None] | None = None,
     losses_of: LossesOf | None = None,
 ) -> SplitLoss:
-    """Loss of every document of a split, with the whole model in eval mode; memory does not grow with the split.
+    """Compute the loss of every document in a split with the whole model in eval mode, in constant memory.
 
-    The ranks share the batches. Where the model is sharded, one that has no batch left takes part in the pass of the
-    others with the last one again, which is not counted.
+    The ranks share the batches. If the model is sharded, a rank without a batch joins the others' pass by repeating the
+    last batch, which is not counted again.
 
     Args:
         model: the model; it is left in eval mode.
         split: the documents with their summaries.
-        batch_size: documents of a forward pass.
+        batch_size: documents per forward pass.
         progress: called with `(documents done, documents in all)` after each batch of this rank.
-        losses_of: gives the losses of a batch, by the indices of its pairs; None: `target_losses`.
+        losses_of: computes the losses of a batch, given the indices of its pairs; None: `target_losses`.
     """
     model.eval()
     machine = model.machine
@@ -75,5 +75,5 @@ def split_loss(
     if model.is_sharded and machine.is_left_out(len(batches)):
         with machine.autocast():
             target_losses(model, collate([split[i] for i in batches[-1]], model.template).to(machine.device))
-    sums = machine.total(torch.from_numpy(np.stack([nats, targets])))  # every document is one rank's
+    sums = machine.total(torch.from_numpy(np.stack([nats, targets])))  # each document was computed by one rank
     return SplitLoss(sums[0].numpy(), sums[1].numpy().astype(np.int64))

@@ -1,4 +1,4 @@
-"""The arithmetic of a training pass, counted by dispatch on a copy of the model without weights."""
+"""Count the FLOPs of a training pass by torch dispatch on a copy of the model without weights."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
@@ -18,16 +18,17 @@ from triptych.measure.flops import FlopModel, WorkShape, fit_flops
 
 _Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
 _MADE: dict[Hashable, list[_Layout | None]] = {}  # by operation and arguments; None: a gradient that is not computed
-# (rows, tokens, targets, targets of the row that has most): six would do, the rest check
+# (rows, tokens, targets, most targets in a row): six would be enough, the others serve as a check
 SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))
 
 
 def training_flops(sketch: EngineModel, first: int | None = None) -> FlopModel:
-    """FLOPs of a forward and backward pass by its shape, the head's second forward pass included.
+    """FLOPs of a forward and backward pass by its shape, including the head's second forward pass.
 
     Args:
-        sketch: the model on the `meta` device, with plain ("eager") attention: not all fused kernels are counted.
-        first: the block from which a pass begins, with what enters it from the trunk cache; None: from the embeddings.
+        sketch: the model on the `meta` device, with plain ("eager") attention, since some fused kernels are not
+            counted.
+        first: the block from which a pass starts, with its inputs from the trunk cache; None: from the embeddings.
 
     Raises:
         ArithmeticError: the passes do not follow the formula of `FlopModel`.
@@ -54,7 +55,7 @@ def _losses(sketch: EngineModel, batch: Batch, first: int | None) -> torch.Tenso
 
 
 def entering_flops(sketch: EngineModel, first: int) -> FlopModel:
-    """FLOPs of a pass that computes what the trunk cache keeps, by its shape."""
+    """FLOPs of a pass that computes the states kept in the trunk cache, by its shape."""
     passes = []
     for shape in SHAPES:
         batch = _blank(*shape)
@@ -65,11 +66,12 @@ def entering_flops(sketch: EngineModel, first: int) -> FlopModel:
 
 
 class _FlopCounter(TorchDispatchMode):
-    """Adds up the FLOPs of all that is dispatched, by torch's formulas.
+    """Adds up the FLOPs of every dispatched operation, using torch's formulas.
 
-    `FlopCounterMode` comes to the same sum, and assigns it to modules, which takes as long as the passes themselves.
-    What an operation makes of tensors of a shape is found once in a process: on `meta`, finding the shape of a norm's
-    result takes milliseconds, all blocks have the same ones, and a run counts several kinds of passes of one shape.
+    `FlopCounterMode` gives the same sum but also attributes it to modules, which takes as long as the passes
+    themselves. The layout of an operation's result is cached per process: on `meta`, inferring the shape of a norm's
+    output takes milliseconds, all blocks repeat the same operations, and a run counts several kinds of passes of the
+    same shape.
     """
 
     def __init__(self) -> None:
@@ -79,7 +81,7 @@ class _FlopCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Carry out an operation and count it."""
+        """Run an operation and count it."""
         kwargs = kwargs or {}
         out = self._carried_out(func, args, kwargs)
         if (formula := flop_registry.get(func.overloadpacket)) is not None:
@@ -87,7 +89,7 @@ class _FlopCounter(TorchDispatchMode):
         return out
 
     def _carried_out(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """The result; where it is new tensors of `meta`, made like those of the first call with such arguments."""
+        """The operation's result; new `meta` tensors are created with the cached layout of an equal earlier call."""
         if not _makes_new_tensors(func):
             return func(*args, **kwargs)
         try:
@@ -109,20 +111,20 @@ def _blank_tensor(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype
 
 
 class _DependsOnValues(Exception):
-    """An argument is a tensor with values, which the shape of the result may depend on."""
+    """An argument is a tensor with values, on which the shape of the result may depend."""
 
 
 @cache
 def _makes_new_tensors(func: Any) -> bool:
-    """Whether an operation changes no argument, and what it returns is new."""
+    """Whether an operation mutates no argument and returns only new tensors."""
     return not func._schema.is_mutable and all(each.alias_info is None for each in func._schema.returns)
 
 
 def _description(value: Any) -> Hashable:
-    """What the shape of a result depends on; of a tensor on `meta` its layout.
+    """A hashable key of what the shape of a result depends on; for a tensor on `meta`, its layout.
 
     Raises:
-        _DependsOnValues: a tensor elsewhere.
+        _DependsOnValues: a tensor is on another device.
     """
     if isinstance(value, torch.Tensor):
         if not value.is_meta:
@@ -134,7 +136,7 @@ def _description(value: Any) -> Hashable:
 
 
 def work_shape(model: EngineModel, batch: Batch) -> WorkShape:
-    """The shape of a pass over a batch: on the plain path logits are computed at every position."""
+    """The shape of a pass over a batch; on the plain path, logits are computed at every position."""
     shape = executed_shape(model.adapted, batch)
     return shape if model.can.logits_at_targets else shape._replace(logits=shape.rows * shape.length)
 

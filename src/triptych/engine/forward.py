@@ -1,4 +1,4 @@
-"""From a batch to its loss: the trunk is run, and logits are computed where the loss is read."""
+"""From a batch to its loss: run the trunk and compute logits only at the targets."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; with more, the head runs a second time
 
 
 def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
-    """Final hidden states of every target: [N, D]. Where the model can, its last block runs at these places alone."""
+    """Final hidden states at every target: [N, D]. If the model can be pruned, its last block runs only there."""
     adapted, parts = model.adapted, model.parts
     inputs = assemble(adapted, batch)
     if model.prunes:
@@ -27,11 +27,11 @@ def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
 
 
 def target_logits(model: EngineModel, batch: Batch) -> Tensor:
-    """Logits of every target: [N, V].
+    """Logits at every target: [N, V].
 
-    On the plain path logits are computed everywhere through the model's own forward, then selected; else only where
-    they are read. Right-padded rows need no real mask: a causal model never looks to the right, and nothing is read at
-    the padding. A mask of ones says so, and lets attention take its causal path.
+    On the plain path, the model's own forward computes logits at all positions, and the targets' are selected;
+    otherwise they are computed only at the targets. Right-padded rows need no real mask: a causal model never attends
+    to the right, and outputs at padding are not used. A mask of ones lets attention take its causal path.
     """
     if model.can.logits_at_targets:
         return model.parts.head(target_hidden(model, batch))
@@ -41,7 +41,7 @@ def target_logits(model: EngineModel, batch: Batch) -> Tensor:
 
 
 def _read(adapted: AdaptedModel, inputs: Inputs) -> dict[str, Any]:
-    """What the trunk, and the model around it, is called with."""
+    """Keyword arguments for the trunk or the model around it."""
     rows, length, _ = inputs.embeddings.shape
     seen = torch.ones(rows, adapted.prefix_length + length, dtype=torch.long, device=inputs.embeddings.device)
     return {
@@ -65,7 +65,7 @@ def target_losses(model: EngineModel, batch: Batch) -> Tensor:
 
 
 def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
-    """The head and the loss, at most `LOGITS_AT_ONCE` logits at a time: [N, D], [N] -> [N], in fp32."""
+    """Apply the head and the loss, at most `LOGITS_AT_ONCE` logits at a time: [N, D], [N] -> [N], in fp32."""
     rows = places_at_once(head)
     pieces = list(zip(hidden.split(rows), targets.split(rows), strict=True))
     if len(pieces) == 1:
@@ -76,7 +76,7 @@ def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def places_at_once(head: nn.Linear) -> int:
-    """Places whose logits are computed together; with more, the head runs again in the backward pass."""
+    """Number of positions whose logits are computed together; with more, the head runs again in the backward pass."""
     return max(LOGITS_AT_ONCE // head.out_features, 1)
 
 
@@ -85,7 +85,7 @@ def _losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def not_finite(name: str, what: str) -> str:
-    """The message for a model that computes no finite numbers before anything was trained."""
+    """The error message for a model whose outputs are not finite before training."""
     return (
         f"The {what} of {name} are NaN or infinite before anything is trained: its weights are damaged, or too large "
         "for their precision. Give another copy of the model, or set training.precision=fp32."

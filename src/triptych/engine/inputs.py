@@ -1,4 +1,4 @@
-"""What the trunk reads: a batch as embeddings, with the virtual tokens put in."""
+"""Inputs of the trunk: a batch as embeddings, with the virtual tokens inserted."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from triptych.models.parts import embed
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the trunk reads, and where in it the targets are predicted.
+    """Inputs of the trunk, and the positions from which the targets are predicted.
 
     Attributes:
         embeddings: [B, P + T, D].
-        rows, columns: the N places from which a target is predicted; [N] each.
+        rows, columns: the N positions from which a target is predicted; [N] each.
     """
 
     embeddings: Tensor
@@ -26,7 +26,7 @@ class Inputs:
 
 
 def assemble(adapted: AdaptedModel, batch: Batch) -> Inputs:
-    """Put the virtual tokens where the method wants them; positions count them too."""
+    """Embed a batch and insert the method's virtual tokens; positions include them."""
     tokens = embed(adapted.parts, batch.ids)
     if adapted.virtual_tokens is None:
         return Inputs(tokens, batch.rows, batch.columns)
@@ -50,6 +50,6 @@ def insert(tokens: Tensor, virtual: Tensor, at: Tensor) -> Tensor:
 
 
 def executed_shape(adapted: AdaptedModel, batch: Batch) -> WorkShape:
-    """`(B, P + T, N, B S)`: what one pass over the batch works on."""
+    """The shape of one pass over the batch: `(B, P + T, N, B S)`."""
     rows, length = batch.ids.shape
     return WorkShape(rows, length + adapted.num_virtual_tokens, batch.num_targets, rows * batch.most_targets)

@@ -1,4 +1,4 @@
-"""The model under the engine: adapted by a method, on a machine, with what probes found that it may do."""
+"""The model as the engine sees it: adapted by a method, on a machine, with the abilities that probes found."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,20 +16,20 @@ from triptych.machine import Machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.parts import take_apart
 
-Change = Callable[[ModelParts], AdaptedModel]  # what a method, or a saved adapter, does to an untouched model
+Change = Callable[[ModelParts], AdaptedModel]  # how a method, or a saved adapter, changes an untouched model
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What the engine may do with a model besides calling its own forward. Each is found by a probe, none is assumed.
+    """What the engine may do with a model besides calling its own forward. Each is confirmed by a probe, never assumed.
 
     Attributes:
-        logits_at_targets: compute logits only where the loss is read. False: the plain path, every logit through the
+        logits_at_targets: compute logits only at the targets. False: the plain path, where all logits come from the
             model's own forward, with none of the other abilities.
-        prune: run the last block only where the loss is read, in eval mode.
+        prune: run the last block only at the targets, in eval mode.
         prune_in_training: the same in training.
-        own_decoding: write summaries by the engine's own loop instead of transformers' `generate`.
-        step_blocks: take its steps through `StepBlock`s instead of the blocks' own forward.
+        own_decoding: generate summaries with the engine's own loop instead of transformers' `generate`.
+        step_blocks: run that loop's steps through `StepBlock`s instead of the blocks' own forward.
         notes: why an ability is missing, one sentence each.
     """
 
@@ -46,7 +46,7 @@ PLAIN = Abilities()
 
 @dataclass(frozen=True)
 class EngineModel:
-    """An adapted model, where it runs, and what the engine found it can do.
+    """An adapted model, the machine it runs on, and the abilities that the engine found.
 
     Attributes:
         adapted: what the method returned.
@@ -54,9 +54,10 @@ class EngineModel:
         template: how a document and its summary become one sequence.
         machine: where it runs.
         num_base_parameters: parameters of the untouched model.
-        can: what the engine may do with it; at first the plain path alone, see `ready.make_ready`.
-        recomputes: blocks are computed again in the backward pass, which needs less memory and more time.
-        root: what its passes run in where it is sharded over the ranks; None: each rank holds the whole of it.
+        can: what the engine may do with it; initially only the plain path, see `ready.make_ready`.
+        recomputes: whether blocks are recomputed in the backward pass, which needs less memory and more time.
+        root: the root module that passes go through if the model is sharded over the ranks; None: each rank holds the
+            whole model.
     """
 
     adapted: AdaptedModel
@@ -77,14 +78,14 @@ class EngineModel:
         machine: Machine,
         dropout_everywhere: bool = False,
     ) -> "EngineModel":
-        """Adapt an untouched model; it takes the plain path, everything in eval mode.
+        """Adapt an untouched model; the result uses the plain path and is in eval mode.
 
         Args:
             untouched: the model, on the machine's device or still in the CPU's memory; it may be changed in place.
-            change: changes the parts of the model.
+            change: applies the method or saved adapter to the model's parts.
             template: how a document and its summary become one sequence.
             machine: where it runs.
-            dropout_everywhere: train frozen modules with their dropout too, not only what is trained.
+            dropout_everywhere: also use the dropout of frozen modules in training, not only of trained ones.
 
         Raises:
             ConfigError: the method's options do not fit the model.
@@ -101,11 +102,11 @@ class EngineModel:
 
     @property
     def prunes(self) -> bool:
-        """Whether the last block runs only where the loss is read, in training while gradients are computed."""
+        """Whether the last block runs only at the targets, in training (with gradients) or in evaluation (without)."""
         return self.can.prune_in_training if torch.is_grad_enabled() else self.can.prune
 
     def train(self) -> None:
-        """Set what is trained to training mode, everything else to eval mode."""
+        """Set trained modules to training mode and all others to eval mode."""
         self.modes.train(self.parts.model)
 
     def eval(self) -> None:
@@ -114,7 +115,7 @@ class EngineModel:
 
     @contextmanager
     def put_back(self) -> Iterator[None]:
-        """Inside, the model may be trained; afterwards it is as it was before, without gradients and in eval mode."""
+        """A context in which the model may be trained; on exit it is restored, without gradients and in eval mode."""
         trained = list(self.adapted.trained_parameters().values())
         tensors = [*trained, *self.parts.model.buffers()]
         before = [piece_of(tensor).to("cpu", copy=True) for tensor in tensors]
@@ -129,41 +130,41 @@ class EngineModel:
             self.eval()
 
     def computing(self) -> AbstractContextManager[None]:
-        """Inside, the blocks keep for the backward pass what they compute or, if the model recomputes, what enters."""
+        """A context in which blocks keep only their inputs for the backward pass if the model recomputes them."""
         return recomputing_blocks(self.parts) if self.recomputes else nullcontext()
 
     @property
     def is_on_machine(self) -> bool:
-        """Whether the model is on its machine's device, not still in the CPU's memory."""
+        """Whether the model is on its machine's device rather than still in CPU memory."""
         return self.parts.device.type == self.machine.device.type
 
     def to_machine(self) -> "EngineModel":
-        """The same model on its machine's device; changed in place."""
+        """Move the model to its machine's device, in place."""
         for module in self.adapted.modules():
             module.to(self.machine.device)
         return self
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each rank holds a piece of every weight, so that all ranks must make each pass together."""
+        """Whether each rank holds a piece of every weight, so that all ranks must run each pass together."""
         return self.root is not None
 
     def run(self, work: Callable[[], Passed]) -> Passed:
-        """`work()`, a pass through the model, with the weights that it needs gathered where the model is sharded."""
+        """Run `work()`, a pass through the model; if the model is sharded, the weights it needs are gathered."""
         return work() if self.root is None else run_sharded(self.root, work)
 
     def shard(self) -> "EngineModel":
-        """The same model sharded over all ranks of its machine, which call this together; changed in place."""
+        """Shard the model over all ranks of its machine, in place; all ranks call this together."""
         added = self.modes.added_parameters(self.parts.model)
         root = shard_model(self.adapted, added, self.machine.device, self.machine.num_processes)
         return replace(self, root=root)
 
     def on_plain_path(self) -> "EngineModel":
-        """The same model, every logit computed through its own forward."""
+        """The same model with all logits computed by its own forward."""
         return replace(self, can=PLAIN)
 
     def as_sketch(self, sketch: AdaptedModel) -> "EngineModel":
-        """The same model without weights, for counting what a pass computes.
+        """The same model without weights, for counting the FLOPs of a pass.
 
         Args:
             sketch: the adapted model on the `meta` device.
@@ -174,11 +175,11 @@ class EngineModel:
 def adapt_model(
     untouched: PreTrainedModel, change: Change, dropout_everywhere: bool = False
 ) -> tuple[AdaptedModel, TrainingModes]:
-    """Take a model apart and let a method change it; everything ends on the model's device, in eval mode.
+    """Take a model apart and let a method change it; the result is on the model's device, in eval mode.
 
     Args:
         untouched: the model; it may be changed in place.
-        change: changes its parts.
+        change: applies the method or saved adapter to its parts.
         dropout_everywhere: see `EngineModel.assemble`.
 
     Raises:

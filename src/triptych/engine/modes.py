@@ -1,22 +1,22 @@
-"""Which modules train and which stay in eval mode: dropout runs in what is trained alone, or everywhere."""
+"""Which modules are in training mode and which in eval mode: dropout runs in trained modules only, or everywhere."""
 
 from torch import nn
 
 
 class TrainingModes:
-    """Sets every module's mode by structure.
+    """Sets the mode of every module according to what is trained.
 
-    A module of the untouched model is in training mode when every parameter below it is trained; one without parameters
-    goes with the module around it. What a method has put in (LoRA's dropout, say) is in training mode.
+    A module of the untouched model is in training mode if all parameters in it are trained; a module without parameters
+    follows its parent. Modules added by a method (such as LoRA's dropout) are in training mode.
 
     Args:
         model: the model before the method changes it.
-        everywhere: frozen modules are in training mode as well, so that every method trains with the same dropout.
+        everywhere: put frozen modules in training mode as well, so that every method trains with the same dropout.
     """
 
     def __init__(self, model: nn.Module, everywhere: bool = False):
         self.everywhere = everywhere
-        self._base = list(model.modules())  # kept, so that no id is used twice
+        self._base = list(model.modules())  # keeps the modules alive, so that no id is reused
         self._ids = {id(module) for module in self._base}
 
     def train(self, model: nn.Module) -> None:
@@ -24,11 +24,11 @@ class TrainingModes:
         self._set(model, inherited=False, known={})
 
     def eval(self, model: nn.Module) -> None:
-        """Everything in eval mode."""
+        """Set everything to eval mode."""
         model.eval()
 
     def added_parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """Parameters of the modules that a method has put in; those of the untouched model's modules are not theirs."""
+        """Parameters of the modules added by a method, without those of the untouched model's modules inside them."""
         inside = [module for module in model.modules() if id(module) not in self._ids]
         return [parameter for module in inside for parameter in module.parameters(recurse=False)]
 
@@ -44,7 +44,7 @@ class TrainingModes:
 
 
 def _all_trained(module: nn.Module, known: dict[int, bool | None]) -> bool | None:
-    """Whether every parameter in or below the module is trained; None: it has none. `known` keeps each answer by id."""
+    """Whether all parameters of the module and its children are trained; None: it has none. `known` caches answers."""
     if id(module) not in known:
         own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
         below = [_all_trained(child, known) for child in module.children()]
@@ -54,7 +54,7 @@ def _all_trained(module: nn.Module, known: dict[int, bool | None]) -> bool | Non
 
 
 def dropout_rates(model: nn.Module) -> list[float]:
-    """The rates above 0 of all dropout that runs in the modules' present modes, rising; one for each rate."""
+    """The distinct dropout rates above 0 that are active in the modules' current modes, in ascending order."""
     rates = set()
     for module in model.modules():
         if module.training:

@@ -1,4 +1,4 @@
-"""A learned prefix of keys and values as a cache of transformers."""
+"""A learned prefix of keys and values as a transformers cache."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from triptych.contracts import AdaptedModel
 
 
 def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
-    """A cache that holds the prefix for each of `rows` rows; None where there is no prefix.
+    """A cache that contains the prefix for each of `rows` rows; None if there is no prefix.
 
-    Gradients flow through it. Its layers keep all that they are given. A family with sliding windows masks what is out
-    of reach by position, so that this changes none of its figures.
+    Gradients flow through it. Its layers keep all keys and values. Families with sliding windows mask what is out of
+    reach by position, so keeping everything does not change their results.
     """
     if adapted.prefix is None:
         return None
@@ -24,18 +24,19 @@ def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
 def begin_with_prefix(
     adapted: AdaptedModel, embeddings: Tensor, mask: Tensor, beams: int
 ) -> tuple[Tensor, Tensor, DynamicCache | None]:
-    """Inputs of `generate` that continue the prefix; unchanged where there is none.
+    """Inputs for `generate` that continue the prefix; unchanged if there is none.
 
-    `generate` takes the whole sequence and skips as many places as the cache holds: P empty ones represent the prefix.
+    `generate` takes the whole sequence and skips as many positions as the cache contains: P empty ones stand for the
+    prefix.
 
     Args:
         adapted: the adapted model.
         embeddings: left-padded, [B, T, D].
         mask: [B, T].
-        beams: rows that each row becomes.
+        beams: number of rows that each row is expanded to.
 
     Returns:
-        Embeddings [B, P + T, D], mask [B, P + T], and a cache with the prefix in it for B x beams rows, or None.
+        Embeddings [B, P + T, D], mask [B, P + T], and a cache with the prefix for B x beams rows, or None.
     """
     if adapted.prefix is None:
         return embeddings, mask, None

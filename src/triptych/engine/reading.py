@@ -1,4 +1,4 @@
-"""Whether a model reads as the engine feeds it: vectors in place of token ids, and no token before its turn."""
+"""Check that a model works with the engine's inputs: embeddings instead of token ids, and no looking ahead."""
 
 import torch
 from torch import Tensor
@@ -8,17 +8,17 @@ from triptych.engine.savings.probe import ROUNDING, attempt
 from triptych.errors import ModelError
 from triptych.models.parts import embed
 
-TOKENS = 8  # of the probe
+TOKENS = 8  # in the probe
 
 
 @torch.no_grad()
 def check_reading(parts: ModelParts) -> None:
-    """Refuse a model that looks ahead, or that computes something else from tokens' vectors than from the tokens.
+    """Refuse a model that looks ahead, or whose output for token embeddings differs from its output for token ids.
 
-    It is found by two passes over two rows of a few tokens: over their ids, and over their vectors, of which the last
-    one of the second row is no token's, as those of virtual tokens are. Both passes multiply matrices of the same
-    shapes, so that what differs by more than rounding is another function. What is not finite is left to others to
-    refuse.
+    Runs two passes over two rows of a few tokens: one over their ids, one over their embeddings, where the last vector
+    of the second row does not belong to any token, as with virtual tokens. Both passes multiply matrices of the same
+    shapes, so a difference larger than rounding means a different function. Outputs that are not finite are refused
+    elsewhere.
 
     Args:
         parts: the model in fp32 and eval mode, untouched or adapted.
@@ -27,7 +27,7 @@ def check_reading(parts: ModelParts) -> None:
         ModelError: the model cannot be used; the message says why.
     """
     name, count = type(parts.model).__name__, min(TOKENS, parts.vocabulary_size)
-    # from the middle of the vocabulary, since special tokens are at its ends
+    # from the middle of the vocabulary, because special tokens are at its ends
     ids = torch.arange(count, device=parts.device) + (parts.vocabulary_size - count) // 2
     by_ids, vectors = _logits(parts, input_ids=ids.expand(2, -1)), embed(parts, ids)
     other = torch.cat([vectors[:-1], vectors[:2].mean(0, keepdim=True)])
@@ -48,7 +48,7 @@ def check_reading(parts: ModelParts) -> None:
 
 
 def _logits(parts: ModelParts, **read: Tensor) -> Tensor:
-    """Logits of every place, [B, T, V]."""
+    """Logits at every position, [B, T, V]."""
     return parts.model(**read, use_cache=False).logits
 
 
@@ -58,7 +58,7 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 
 
 def _other_function(name: str, reason: str) -> str:
-    """The message for a model that needs the token ids themselves."""
+    """The error message for a model that needs the token ids themselves."""
     return (
         f"{name} needs the ids of its tokens: from their vectors alone it computes something else, as models do that "
         "look tokens up in every block (Gemma 3n, Gemma 4 E2B and E4B). Triptych feeds every model vectors, which "

@@ -1,8 +1,8 @@
-"""A model sharded over the ranks by torch's `fully_shard` (FSDP2), and its tensors: whole, or the piece of a rank.
+"""Shard a model over the ranks with torch's `fully_shard` (FSDP2), and convert between whole and sharded tensors.
 
-Each rank holds a piece of every weight. The weights of a block are gathered from all ranks for as long as it computes;
-those outside the blocks (embeddings, final norm, head) for a whole pass. What a method adds to the model is small, and
-each rank holds all of it. Tried with torch 2.13.0.
+Each rank holds a piece of every weight. The weights of a block are gathered from all ranks while it computes; those
+outside the blocks (embeddings, final norm, head) for a whole pass. The modules added by a method are small, and each
+rank holds all of them. Tested with torch 2.13.0.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +18,14 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.measure.memory import return_blocks_at_once
 
 Passed = TypeVar("Passed")
-SUPPORTED = hasattr(FSDPModule, "set_force_sum_reduction_for_comms")  # by this version of torch
+SUPPORTED = hasattr(FSDPModule, "set_force_sum_reduction_for_comms")  # by the installed version of torch
 
 
 class HeldBytes(NamedTuple):
     """Bytes of a model's parameters.
 
     Attributes:
-        here: those that this rank holds between two passes.
+        here: those that this rank holds between passes.
         whole: those of the whole model.
     """
 
@@ -34,9 +34,9 @@ class HeldBytes(NamedTuple):
 
 
 class ShardedModel(nn.Module):
-    """The root around a sharded model: its forward pass is any work with the model.
+    """The root module around a sharded model: its forward runs any function that uses the model.
 
-    So embeddings and head, which the engine calls by themselves, compute inside of it, with their weights gathered.
+    The engine calls embeddings and head separately; inside this forward, their weights are gathered.
 
     Args:
         model: the model, its blocks sharded.
@@ -47,21 +47,21 @@ class ShardedModel(nn.Module):
         self.model = model
 
     def forward(self, work: Callable[[], Passed]) -> Passed:
-        """`work()`, which returns tensors or plain data."""
+        """Return `work()`, which gives tensors or plain data."""
         return work()
 
 
 def shard_model(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: torch.device, ranks: int) -> ShardedModel:
-    """Shard an adapted model over all ranks, which call this together; afterwards each holds its pieces on its device.
+    """Shard an adapted model over all ranks, which call this together; each rank's pieces end up on its device.
 
-    Gradients of sharded weights are summed over the ranks, not averaged: the loss is divided before, by the targets of
-    the whole batch.
+    Gradients of sharded weights are summed over the ranks, not averaged: the loss is already divided by the number of
+    targets in the whole batch.
 
     Args:
-        adapted: the model with its weights, the same on every rank; it is changed in place.
-        added: parameters inside the model that a method has put in; each rank keeps the whole of them.
-        device: of this rank.
-        ranks: how many there are.
+        adapted: the model with its weights, the same on every rank; changed in place.
+        added: parameters that a method added inside the model; each rank keeps them whole.
+        device: this rank's device.
+        ranks: number of ranks.
     """
     return_blocks_at_once(device)
     mesh = init_device_mesh(device.type, (ranks,))
@@ -78,15 +78,15 @@ def shard_model(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: to
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no other one
+            module.set_force_sum_reduction_for_comms(True)  # gloo supports no other
             if hasattr(module, "set_reduce_scatter_unused_params"):  # older versions of torch lack it
-                # a rank's documents may use parameters that another's do not, as in a mixture of experts
+                # ranks may use different parameters for their documents, as in a mixture of experts
                 module.set_reduce_scatter_unused_params(True, recurse=False)
     return root
 
 
 def shares_weights(parts: ModelParts) -> bool:
-    """Whether a block has a weight that is another block's too, or is used outside the blocks: it has no one place."""
+    """Whether a block shares a weight with another block or with a module outside the blocks."""
     blocks = [{id(parameter) for parameter in block.parameters()} for block in parts.blocks]
     inside = {id(module) for block in parts.blocks for module in block.modules()}
     beside = [module for module in parts.model.modules() if id(module) not in inside]
@@ -96,9 +96,9 @@ def shares_weights(parts: ModelParts) -> bool:
 
 
 def run_sharded(root: ShardedModel, work: Callable[[], Passed]) -> Passed:
-    """`work()`, a pass through a sharded model; all ranks make it together, each with documents of its own.
+    """Run `work()`, a pass through a sharded model; all ranks run it together, each on its own documents.
 
-    Without gradients, everything is sharded again afterwards; otherwise after the backward pass.
+    The weights are resharded after the pass, or after the backward pass if gradients are computed.
     """
     assert isinstance(root, FSDPModule)
     root.set_reshard_after_forward(not torch.is_grad_enabled(), recurse=False)
@@ -106,24 +106,24 @@ def run_sharded(root: ShardedModel, work: Callable[[], Passed]) -> Passed:
 
 
 def held_bytes(*modules: nn.Module) -> HeldBytes:
-    """Bytes of the parameters of modules, a tied one once."""
+    """Bytes of the modules' parameters, tied ones counted once."""
     found = {id(p): p for module in modules for p in module.parameters()}.values()
     return HeldBytes(sum(piece_of(p).nbytes for p in found), sum(p.numel() * p.element_size() for p in found))
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether each rank holds a piece of a tensor."""
+    """Whether a tensor is sharded, so that each rank holds a piece of it."""
     return isinstance(tensor, DTensor)
 
 
 def piece_of(tensor: Tensor) -> Tensor:
-    """This rank's piece of a sharded tensor, in the same memory; any other tensor as it is."""
+    """This rank's piece of a sharded tensor, sharing its memory; any other tensor unchanged."""
     detached: Any = tensor.detach()
     return detached.to_local() if isinstance(tensor, DTensor) else detached
 
 
 def cut_like(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every rank has, sharded as another one is; as it is where that one is not sharded."""
+    """Shard a whole tensor, present on every rank, like another one; returned unchanged if that one is not sharded."""
     if not isinstance(like, DTensor):
         return whole
     mesh, placements = like.device_mesh, like.placements
@@ -132,7 +132,7 @@ def cut_like(whole: Tensor, like: Tensor) -> Tensor:
 
 
 def as_sharded(piece: Tensor, like: Tensor) -> Tensor:
-    """A sharded tensor of the same shape as another one, of this rank's piece; as it is where that one is whole."""
+    """A sharded tensor made of this rank's piece, laid out like another one; the piece itself if that one is whole."""
     if not isinstance(like, DTensor):
         return piece
     local = piece.to(like.device)
@@ -140,13 +140,13 @@ def as_sharded(piece: Tensor, like: Tensor) -> Tensor:
 
 
 def gathered(pieces: Mapping[str, Tensor], like: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """Whole tensors from the pieces that all ranks hold; all ranks call this together.
+    """Gather whole tensors from the pieces on all ranks; all ranks call this together.
 
     Args:
-        pieces: this rank's, by name; whole tensors among them stay as they are.
-        like: by the same names, tensors that are sharded as the pieces are.
-        keep: whether this rank needs them; else nothing is returned. One at a time is on the device, the rest in the
-            CPU's memory.
+        pieces: this rank's pieces by name; whole tensors among them are kept as they are.
+        like: tensors by the same names, sharded like the pieces.
+        keep: whether this rank needs the result; otherwise nothing is returned. Only one whole tensor at a time is on
+            the device, the others are in CPU memory.
     """
     found = {}
     for name, piece in pieces.items():
@@ -161,20 +161,20 @@ def gathered(pieces: Mapping[str, Tensor], like: Mapping[str, Tensor], keep: boo
 
 
 def whole_tensors(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """Tensors, of which some may be sharded, as whole ones; where there are any, all ranks call this together.
+    """Gather tensors, some of which may be sharded, as whole ones; if any are sharded, all ranks call this together.
 
     Args:
-        tensors: by name.
-        keep: whether this rank needs them; else nothing is returned.
+        tensors: the tensors by name.
+        keep: whether this rank needs them; otherwise nothing is returned.
     """
     return gathered({name: piece_of(tensor) for name, tensor in tensors.items()}, tensors, keep)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
-    """Clip the norm of all gradients together, as torch's `clip_grad_norm_` does; some may be sharded.
+    """Clip the total norm of all gradients like torch's `clip_grad_norm_`; some may be sharded.
 
     Returns:
-        The norm before, the same on every rank.
+        The norm before clipping, the same on every rank.
     """
     trained = list(parameters)
     found = [parameter.grad for parameter in trained if parameter.grad is not None]

@@ -1,4 +1,4 @@
-"""What is done when memory runs out with one document a pass: blocks are recomputed, or the run is given up."""
+"""What happens when memory runs out with one document per pass: blocks are recomputed, or the run is aborted."""
 
 from dataclasses import replace
 
@@ -14,19 +14,19 @@ _REMEDY = (
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator refused: CUDA's, Python's, or torch's on the CPU, which raises a `RuntimeError`."""
+    """Whether an error is an out-of-memory error of CUDA, Python, or torch's CPU allocator (a `RuntimeError`)."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def recomputing(model: EngineModel) -> EngineModel:
-    """The same model, whose blocks are computed again in the backward pass.
+    """The same model with blocks recomputed in the backward pass.
 
     Args:
-        model: a model that ran out of memory with one document a pass; it is left in training mode. Where several
+        model: a model that ran out of memory with one document per pass; it is left in training mode. If several
             processes work on the run, all of them call this.
 
     Raises:
-        OutOfMemory: a probe shows that this model's blocks cannot be computed again to the same numbers.
+        OutOfMemory: a probe shows that recomputing this model's blocks does not give the same numbers.
     """
     reasons: list[str] = []
     exact = probe_recomputation(model, reasons.append)
@@ -39,11 +39,11 @@ def recomputing(model: EngineModel) -> EngineModel:
 
 
 def shortage_of_ranks(error: BaseException, size: int) -> OutOfMemory:
-    """The error with which a sharded run ends that ran out of memory.
+    """The error for a sharded run that ran out of memory.
 
     Args:
-        error: the allocator's.
-        size: documents of the pass that did not fit.
+        error: the allocator's error.
+        size: number of documents in the pass that did not fit.
     """
     smaller = f"training.micro_batch_size={size // 2}" if size > 1 else "limits.document_tokens lower"
     reason = shorten(str(error) or type(error).__name__, 300).rstrip(".")
@@ -55,10 +55,10 @@ def shortage_of_ranks(error: BaseException, size: int) -> OutOfMemory:
 
 
 def given_up(refusal: str) -> OutOfMemory:
-    """The error with which a run ends that ran out of memory although its blocks were recomputed.
+    """The error for a run that ran out of memory even with recomputed blocks.
 
     Args:
-        refusal: what the allocator said; empty where that of another process refused.
+        refusal: the allocator's message; empty if another process ran out of memory.
     """
     reason = shorten(refusal, 300) or "another process of this run ran out of memory"
     return OutOfMemory(
