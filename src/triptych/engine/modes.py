@@ -44,7 +44,7 @@ class TrainingModes:
 
 
 def _all_trained(module: nn.Module, known: dict[int, bool | None]) -> bool | None:
-    """Whether all parameters of the module and its children are trained; None: it has none. `known` caches answers."""
+    """Whether all parameters in the module are trained; None: it has none. `known` caches answers by module id."""
     if id(module) not in known:
         own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
         below = [_all_trained(child, known) for child in module.children()]

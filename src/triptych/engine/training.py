@@ -1,4 +1,4 @@
-"""The training loop, the same for every method: it trains what requires a gradient."""
+"""The training loop, the same for every method: it trains whatever requires a gradient."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,92 +24,93 @@ from triptych.errors import NonFiniteLoss
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The recipe: the same for every method, except for learning rate, weight decay, and what memory decides.
+    """The training recipe: the same for every method, except for learning rate, weight decay and memory settings.
 
-    Memory decides the size of a micro-batch, and whether blocks are computed again.
+    Memory determines the micro-batch size and whether blocks are recomputed.
     """
 
     learning_rate: float
     weight_decay: float
     max_epochs: int
     eval_every: float  # in epochs
-    patience: int  # evaluations without gain
+    patience: int  # evaluations without improvement
     global_batch_size: int  # pairs per optimizer step
     micro_batch_size: int  # pairs per forward pass
     max_grad_norm: float
-    warmup_fraction: float  # of all steps; with warmup_stable_decay, of those of at most two epochs
+    warmup_fraction: float  # of all steps; with warmup_stable_decay, of the steps of at most two epochs
     schedule: str  # linear, cosine, constant or warmup_stable_decay
     optimizer: str  # adamw or adafactor
     seed: int
-    max_steps: int | None = None  # None: those of `max_epochs`
-    decay_share: float = DECAY_SHARE  # of warmup_stable_decay: steps of the decay for each step up to the best weights
-    recomputes: bool = False  # blocks are computed again in the backward pass (activation checkpointing)
+    max_steps: int | None = None  # None: the steps of `max_epochs`
+    decay_share: float = DECAY_SHARE  # for warmup_stable_decay: decay steps per step up to the best weights
+    recomputes: bool = False  # whether blocks are recomputed in the backward pass (activation checkpointing)
 
     def schedule_of(self, steps_per_epoch: int, total_steps: int) -> Schedule:
-        """The learning rate of a run of so many steps."""
+        """The learning rate schedule of a run with this many steps."""
         return Schedule(self.schedule, self.warmup_fraction, steps_per_epoch, total_steps, self.decay_share)
 
 
 @dataclass
 class Progress:
-    """The numbers of a training state: how far it is, how good it was, what it has done."""
+    """The numbers of a training state: position, best loss and work done."""
 
     epoch: int = 0  # epochs finished
     cursor: int = 0  # optimizer steps done in the current epoch
     step: int = 0
     evaluations: int = 0
     evaluated_at: int = 0  # the step of the last evaluation
-    best_loss: float | None = None  # validation loss of the best weights; a run starts with the untouched weights'
+    best_loss: float | None = None  # validation loss of the best weights, initially the untouched ones
     best_step: int = 0
     evaluations_without_gain: int = 0
-    decay_start: int | None = None  # the step from which `warmup_stable_decay` lowers the rate; None: not yet
+    decay_start: int | None = None  # the step at which the decay of `warmup_stable_decay` started; None: not yet
     decay_steps: int = 0
-    restarted_at: int = 0  # the step at which training began again from the untouched weights; 0: it did not
+    restarted_at: int = 0  # the step at which training restarted from the untouched weights; 0: never
     stopped: bool = False
     tokens: int = 0  # without padding and virtual tokens
     targets: int = 0  # summary tokens and EOS
-    documents: int = 0  # pairs, repeats counted
+    documents: int = 0  # pairs, repeats included
     train_flops: float = 0.0
     plain_flops: float = 0.0
-    nats: float = 0.0  # the training loss summed since the last evaluation
-    nats_targets: int = 0  # the targets in it
-    micro_batch_size: int = 0  # after memory ran out, the size that fitted; 0: the plan's
-    recomputes: bool = False  # after memory ran out with one pair, blocks are computed again in the backward pass
+    nats: float = 0.0  # training loss summed since the last evaluation
+    nats_targets: int = 0  # number of targets in `nats`
+    micro_batch_size: int = 0  # the size that fit after memory ran out; 0: the plan's
+    recomputes: bool = False  # memory ran out with one pair, so blocks are recomputed in the backward pass
 
 
 @dataclass
 class TrainingState:
-    """The whole state of a training loop in one object, which can be saved after any step.
+    """The complete state of a training loop, which can be saved after any step.
 
-    It holds trained tensors, optimizer, position in the data, the best weights so far and the count towards early
-    stopping. Together with the plan and the data it decides all that follows. Random states are not part of it: order
-    and dropout follow from the plan's seed and the position. The untouched weights are not saved: a run that resumes
-    has them before the state is loaded.
+    It contains the trained tensors, the optimizer, the position in the data, the best weights so far and the
+    early-stopping count. Together with the plan and the data, it determines the rest of training. Random states are not
+    part of it: order and dropout follow from the plan's seed and the position. The untouched weights are not saved: a
+    resumed run has them before the state is loaded.
 
-    Of a sharded tensor each rank keeps its piece, here and of the best; what is saved are whole tensors.
+    For sharded tensors, each rank keeps its piece of the current and the best values; whole tensors are saved.
     """
 
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
-    untouched: dict[str, Tensor] = field(default_factory=dict)  # as before the first step; {}: not kept
-    best_moments: dict[str, Tensor] = field(default_factory=dict)  # the optimizer's, of the best weights; {}: not kept
+    untouched: dict[str, Tensor] = field(default_factory=dict)  # before the first step; {}: not kept
+    best_moments: dict[str, Tensor] = field(default_factory=dict)  # the optimizer's, at the best weights; {}: not kept
     scaler: torch.amp.GradScaler | None = None  # only in fp16
 
     @classmethod
     def begin(
         cls, adapted: AdaptedModel, plan: TrainingPlan, scaler: torch.amp.GradScaler | None = None
     ) -> "TrainingState":
-        """A state before the first step; fp16 needs a loss scaler."""
+        """The state before the first step; fp16 needs a loss scaler."""
         trained = adapted.trained_parameters()
         return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
 
     def state_dict(self, keep: bool = True) -> tuple[dict[str, Tensor], dict]:
-        """Everything as named tensors and plain numbers, fit for safetensors and JSON; the tensors need not be copies.
+        """The state as named tensors and plain numbers, for safetensors and JSON; the tensors need not be copies.
 
         Args:
-            keep: whether this rank saves it; else there are no tensors. Where some are sharded, all ranks call this.
+            keep: whether this rank saves it; otherwise no tensors are returned. If any are sharded, all ranks call
+                this.
         """
         moments, pieces, like = self._moments(), dict[str, Tensor](), dict[str, Tensor]()
         for prefix, values, sharded in (
@@ -145,24 +146,24 @@ class TrainingState:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
     def keep_untouched(self, loss: float, to_restart: bool) -> None:
-        """Make the weights before the first step the first candidate for the best ones.
+        """Make the untouched weights the first candidate for the best weights.
 
         Args:
             loss: their validation loss.
-            to_restart: whether they are kept for good, so that training can begin again from them.
+            to_restart: whether to keep them for the whole run, so that training can restart from them.
         """
         self.progress.best_loss = loss
         self.keep_best()
         self.untouched = self.best if to_restart else {}
 
     def keep_best(self, with_moments: bool = False) -> None:
-        """Remember the trained tensors as they are now, and on request the optimizer's moments."""
+        """Keep a copy of the current trained tensors and, on request, of the optimizer's moments."""
         self.best = {name: piece_of(p).to("cpu", copy=True) for name, p in self.trained.items()}
         moments = self._moments() if with_moments else {}
         self.best_moments = {name: piece_of(value).to("cpu", copy=True) for name, value in moments.items()}
 
     def restore_best(self) -> None:
-        """Put the best tensors back and, where they are kept, their moments, which are not kept any longer."""
+        """Restore the best tensors and, if kept, their moments, which are then dropped."""
         self._put_back(self.best)
         if self.best_moments:
             now = self._moments()
@@ -170,7 +171,7 @@ class TrainingState:
             self.best_moments = {}
 
     def restore_untouched(self) -> None:
-        """Put the untouched tensors back, for an optimizer without moments."""
+        """Restore the untouched tensors and reset the optimizer's moments."""
         self._put_back(self.untouched)
         self._load_moments({})
 
@@ -184,7 +185,7 @@ class TrainingState:
         return {f"{index}.{key}": torch.as_tensor(v) for index, values in state.items() for key, v in values.items()}
 
     def _cut(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Moments of whole tensors, sharded as the parameters of the same shape that they belong to."""
+        """Shard moments like the parameters they belong to, if they have the same shape."""
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         of = {name: parameters[int(name.split(".", 1)[0])] for name in moments}
         return {n: cut_like(v, of[n]) if v.shape == of[n].shape else v for n, v in moments.items()}
@@ -198,20 +199,20 @@ class TrainingState:
 
 
 def num_copies(optimizer: str, schedule: str) -> int:
-    """How many tensors of a trained one's size a saved state has, at most: itself, the best, the moments of both."""
+    """Most copies of each trained tensor in a saved state: the tensor, its best value, and the moments of both."""
     moments = 1 if optimizer == "adafactor" else 2
     return 2 + moments + (moments if schedule == WARMUP_STABLE_DECAY else 0)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Copies of the tensors whose names begin with `prefix`, which is removed."""
+    """Copies of the tensors whose names start with `prefix`, which is removed."""
     return {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or Adafactor (Shazeer and Stern 2018).
 
-    Weight decay applies to parameters with two or more dimensions. Those that are sharded have groups of their own.
+    Weight decay applies to parameters with two or more dimensions. Sharded parameters have separate groups.
     """
     groups = [
         {
@@ -229,30 +230,30 @@ def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.
 
 
 def steps_per_epoch(documents: int, plan: TrainingPlan) -> int:
-    """Optimizer steps of an epoch; the last may have fewer documents."""
+    """Number of optimizer steps in an epoch; the last may have fewer documents."""
     return math.ceil(documents / plan.global_batch_size)
 
 
-# the numbers of a `WorkShape`, and whether blocks are recomputed -> FLOPs executed, and on the plain path
+# (the numbers of a `WorkShape`, whether blocks are recomputed) -> (FLOPs executed, FLOPs on the plain path)
 CountFlops = Callable[[int, int, int, int, bool], tuple[float, float]]
 
 
 class Step(NamedTuple):
-    """What an optimizer step did."""
+    """The result of an optimizer step."""
 
     loss: float  # nats per target token
     rate: float  # the learning rate
 
 
 class EvaluationLosses(NamedTuple):
-    """What was found at an evaluation, in nats per target token."""
+    """The losses at an evaluation, in nats per target token."""
 
-    train_loss: float  # of the steps since the evaluation before
+    train_loss: float  # over the steps since the previous evaluation
     validation_loss: float
 
 
 class Loop:
-    """Training, one optimizer step at a time, until the last epoch or until validation stops gaining.
+    """Training, one optimizer step at a time, until the last epoch or until the validation loss stops improving.
 
         while not loop.finished:
             if loop.evaluation_due:
@@ -260,15 +261,15 @@ class Loop:
             else:
                 loop.step()
 
-    When it is finished the best weights are in place, and the model is in eval mode.
+    When it is finished, the model has the best weights and is in eval mode.
 
     Args:
         model: the model.
-        pairs: what it is trained on.
+        pairs: the training pairs.
         plan: the recipe.
-        state: where training begins; a checkpoint may be loaded into it before the first step. Every step changes it.
-        count_flops: FLOPs of a pass by its shape and by whether blocks are recomputed, executed and on the plain path.
-        cache: hidden states of `pairs` that enter the first trained block, or None.
+        state: the initial state; a checkpoint may be loaded into it before the first step. Every step updates it.
+        count_flops: FLOPs of a pass, executed and on the plain path, given its shape and whether blocks are recomputed.
+        cache: the hidden states of `pairs` that enter the first trained block, or None.
     """
 
     def __init__(
@@ -285,21 +286,21 @@ class Loop:
         self.steps_per_epoch = steps_per_epoch(len(pairs), plan)
         self.total_steps = plan.max_steps or plan.max_epochs * self.steps_per_epoch
         self.schedule = plan.schedule_of(self.steps_per_epoch, self.total_steps)
-        self._order: tuple[int, np.ndarray] | None = None  # an epoch, and the order of its pairs
+        self._order: tuple[int, np.ndarray] | None = None  # an epoch and the order of its pairs
 
     @property
     def finished(self) -> bool:
-        """Whether all steps were taken, or validation has stopped gaining, and the last weights were evaluated."""
+        """Whether training has ended: all steps taken or no more improvement, and the last weights evaluated."""
         return self.state.progress.stopped
 
     @property
     def recomputes(self) -> bool:
-        """Whether blocks are computed again in the backward pass, as planned or since memory ran out."""
+        """Whether blocks are recomputed in the backward pass, as planned or because memory ran out."""
         return self.plan.recomputes or self.state.progress.recomputes
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether a validation loss is due: every `eval_every` of an epoch, at its end, and after the last step."""
+        """Whether an evaluation is due: every `eval_every` epochs, at the end of an epoch, and after the last step."""
         now = self.state.progress
         if now.step == now.evaluated_at:
             return False
@@ -313,21 +314,21 @@ class Loop:
         return decayed or now.step >= self.total_steps
 
     def step(self) -> Step:
-        """One optimizer step over a global batch, in micro-batches divided among the ranks; not while `evaluation_due`.
+        """Take one optimizer step on a global batch, in micro-batches shared by the ranks; not while `evaluation_due`.
 
-        The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
-        a summary by the micro-batch that it is in. Every rank knows the whole batch, so that only nats and gradients
-        are summed over ranks; what is counted (FLOPs, tokens) is counted for all of them.
+        The step's loss is (sum of nats over all micro-batches) / (number of their targets): in a mean of means, the
+        weight of a summary would depend on its micro-batch. Every rank knows the whole batch, so only nats and
+        gradients are summed over ranks; each rank counts FLOPs and tokens for all of them.
 
         Raises:
-            NonFiniteLoss: the loss is NaN or infinite or, except in fp16, the gradient is; the step was not taken. In
-                fp16 the loss scaler skips the update of such a step, which counts as taken.
+            NonFiniteLoss: the loss or, except in fp16, the gradient is NaN or infinite; the step was not taken. In
+                fp16, the loss scaler skips the update of a step with such a gradient, and the step counts as taken.
             OutOfMemory: a pass over one pair does not fit into memory, even with blocks recomputed.
         """
         now, state, machine = self.state.progress, self.state, self.model.machine
         schedule = self.schedule
         if schedule.decays_on_plateau and now.decay_start is None and now.step >= schedule.latest_decay_start:
-            self._begin_decay()  # which may go back to an earlier place in the data
+            self._begin_decay()  # may go back to an earlier position in the data
         first = now.cursor * self.plan.global_batch_size
         indices = self._pairs_in_order()[first : first + self.plan.global_batch_size].tolist()
         rate = self.plan.learning_rate * self._rate_share()
@@ -348,16 +349,16 @@ class Loop:
         return Step(nats / targets, rate)
 
     def evaluate(self, validation_loss: float) -> EvaluationLosses:
-        """Keep the weights if they are the best so far, and decide how training continues.
+        """Keep the weights if they are the best so far, and decide whether and how training continues.
 
-        After `patience` evaluations without gain it stops. Under `warmup_stable_decay` the decay begins then, and
-        training stops when it is over, or begins again where the decay gained nothing.
+        Training stops after `patience` evaluations without improvement. With `warmup_stable_decay`, the decay starts
+        then, and training stops at its end, or restarts if the decay brought no improvement.
 
         Args:
-            validation_loss: of the weights as they are, in nats per target token.
+            validation_loss: loss of the current weights, in nats per target token.
 
         Raises:
-            NonFiniteLoss: it is NaN or infinite.
+            NonFiniteLoss: the loss is NaN or infinite.
         """
         now = self.state.progress
         if not math.isfinite(validation_loss):
@@ -385,13 +386,13 @@ class Loop:
         return EvaluationLosses(train_loss, validation_loss)
 
     def _begin_decay(self) -> None:
-        """Begin the decay: choose the weights it begins from and its length.
+        """Start the decay: choose its initial weights and its length.
 
-        On a plateau it is as long as `Schedule.decay_steps` says; where the end of the epochs forces it, it takes all
-        steps that are left. If the last evaluation gained, it begins from the weights as they are. Else it begins from
-        the best weights, with the optimizer's moments and the place in the data of then, as if training had not gone
-        on. If none were better than the untouched weights, the rate was too high for all of them: it begins from the
-        weights as they are.
+        On a plateau, its length is given by `Schedule.decay_steps`; if the end of the epochs forces it, it takes all
+        remaining steps. If the last evaluation was an improvement, the decay starts from the current weights. Otherwise
+        it starts from the best weights, with the optimizer's moments and the position in the data at that step, as if
+        training had stopped there. If no weights were better than the untouched ones, the rate was too high for all of
+        them, and the decay starts from the current weights.
         """
         now = self.state.progress
         steps = self.total_steps - now.step
@@ -404,10 +405,10 @@ class Loop:
         now.decay_start, now.decay_steps = now.step, steps
 
     def _begin_again(self) -> bool:
-        """Begin again from the untouched weights, where the decay gained nothing and the steps allow it; else False.
+        """Restart from the untouched weights if the decay brought no improvement and enough steps are left; else False.
 
-        Such a decay overfits: it reads documents once more than the best weights did. The second time training ends,
-        with its decay, after as many steps as led to the best weights, as if `max_steps` had been theirs.
+        Such a decay overfits: it sees the documents once more than the best weights did. The second attempt, including
+        its decay, takes as many steps as led to the best weights, as if that had been `max_steps`.
         """
         now = self.state.progress
         gained = now.decay_start is None or now.best_step > now.decay_start
@@ -421,7 +422,7 @@ class Loop:
         return True
 
     def _rate_share(self) -> float:
-        """The share of the peak rate at the present step; after a restart, that of a shorter run."""
+        """The share of the peak rate at the current step; after a restart, that of the shorter run."""
         now, schedule, start = self.state.progress, self.schedule, self.state.progress.decay_start
         if start is None or not now.restarted_at:
             return schedule.share(now.step, start, now.decay_steps)
@@ -430,21 +431,21 @@ class Loop:
         return shorter.share(now.step - now.restarted_at, start, now.decay_steps)
 
     def _pairs_in_order(self) -> np.ndarray:
-        """The order of the epoch that the state is in; drawn again when it changes, also by loading a checkpoint."""
+        """The order of the pairs in the current epoch, drawn again when the epoch changes or a checkpoint is loaded."""
         epoch = self.state.progress.epoch
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, epoch_order(len(self.pairs), self.plan.seed, epoch)
         return self._order[1]
 
     def _within_memory(self, indices: list[int], targets: int) -> float:
-        """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.
+        """Run `_accumulate`, restarted with half the micro-batch if memory runs out; the smaller size is kept.
 
-        With one pair, it is begun again with blocks recomputed, which stays as well. Where one rank runs out of
-        memory, all begin again: the pieces that are divided among them are other ones. A sharded model's pass cannot
-        be begun again: the other ranks wait in the middle of it.
+        With a single pair, it is restarted with recomputed blocks, which is kept as well. If one rank runs out of
+        memory, all ranks restart, because they divide different micro-batches. A sharded model's pass cannot be
+        restarted: the other ranks are waiting in the middle of it.
 
         Raises:
-            OutOfMemory: that does not fit either.
+            OutOfMemory: a pass does not fit even with recomputed blocks.
         """
         now, state, machine = self.state.progress, self.state, self.model.machine
         size = min(now.micro_batch_size or self.plan.micro_batch_size, len(indices))
@@ -458,7 +459,7 @@ class Loop:
                     raise
                 if self.model.is_sharded:
                     raise shortage_of_ranks(error, size) from error
-                refusal, refused = str(error) or type(error).__name__, True  # not the error, which holds tensors
+                refusal, refused = str(error) or type(error).__name__, True  # not the error, which references tensors
             if not machine.total(torch.tensor(float(refused))):
                 return nats
             state.optimizer.zero_grad(set_to_none=True)
@@ -475,17 +476,17 @@ class Loop:
                 raise given_up(refusal)
 
     def _accumulate(self, indices: list[int], targets: int, size: int) -> float:
-        """Add the gradients of this rank's micro-batches of at most `size` pairs; returns their summed nats.
+        """Accumulate the gradients of this rank's micro-batches of at most `size` pairs; return their summed nats.
 
-        FLOPs and tokens of all ranks are counted. Every loss is divided by `targets`, those of the whole global batch.
-        Where the model is sharded, a rank that has no micro-batch left takes part in the pass of the others with the
-        last one again, whose loss counts nothing.
+        FLOPs and tokens of all ranks are counted. Every loss is divided by `targets`, the number of targets in the
+        whole global batch. If the model is sharded, a rank without a micro-batch joins the others' pass by repeating
+        the last one with zero weight.
         """
         now, machine = self.state.progress, self.model.machine
         model = replace(self.model, recomputes=self.recomputes)
-        nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once: a GPU is not waited for here
+        nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once, without waiting for the GPU
         groups = micro_groups(self.pairs, indices, size, machine.num_processes, machine.device.type == "cuda")
-        # the passes of a sharded model are made together, so that each rank must have as many
+        # the ranks of a sharded model run passes together, so each must have the same number
         turns = range(len(groups)) if model.is_sharded else ranks_of(self.pairs, groups, machine.num_processes)
         for number, group in enumerate(groups):
             batch = collate([self.pairs[i] for i in group], model.template)
@@ -502,7 +503,7 @@ class Loop:
         return float(nats)
 
     def _pass(self, model: EngineModel, batch: Batch, group: list[int], divisor: float) -> Tensor:
-        """Add the gradients of a micro-batch's summed nats, divided by a number; returns the nats."""
+        """Accumulate the gradients of a micro-batch's summed nats, divided by `divisor`; return the nats."""
         machine, cache, scaler = model.machine, self._cache, self.state.scaler
         batch = batch.to(machine.device)
         with machine.autocast():
@@ -512,7 +513,7 @@ class Loop:
         return total.detach()
 
     def _sum_gradients(self) -> None:
-        """Sum over the ranks; the gradients of sharded weights were summed in the backward pass."""
+        """Sum gradients over the ranks; those of sharded weights were summed in the backward pass."""
         machine = self.model.machine
         if machine.num_processes > 1:
             for parameter in self.state.trained.values():
@@ -528,7 +529,7 @@ class Loop:
         if scaler:
             scaler.unscale_(state.optimizer)
         norm = clip_gradients(state.trained.values(), self.plan.max_grad_norm)
-        if scaler:  # an overflow is expected now and then: the scaler skips the step and halves its scale
+        if scaler:  # occasional overflows are expected: the scaler skips the step and halves its scale
             scaler.step(state.optimizer)
             scaler.update()
         else:

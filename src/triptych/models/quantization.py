@@ -4,7 +4,7 @@ Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", section 3
 of a suite is `model_quantization`: it belongs to `model` and `model_revision`, and transformers' `from_pretrained`
 calls the argument `quantization_config`. Its value is what transformers and peft call `bnb_4bit_quant_type`.
 
-Tried with transformers 5.23.0, peft 0.21.2 and bitsandbytes 0.50.2 on a CPU.
+Tested with transformers 5.23.0, peft 0.21.2 and bitsandbytes 0.50.2 on a CPU.
 """
 
 import math

@@ -73,4 +73,4 @@ def test_each_speed_up_names_the_version_it_was_tried_with():
     savings = [path for path in (ENGINE / "savings").glob("*.py") if path.stem not in ("__init__", "replacement")]
     for path in [*savings, ENGINE / "generation/own_loop.py", ENGINE / "generation/shared_cache.py"]:
         text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
-        assert f"Tried with transformers {pinned[1]}." in text, path.name
+        assert f"Tested with transformers {pinned[1]}." in text, path.name

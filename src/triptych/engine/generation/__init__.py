@@ -1,1 +1,1 @@
-"""Summaries of documents: by the engine's own loop, or by transformers' `generate`."""
+"""Generate summaries with the engine's own loop or with transformers' `generate`."""

@@ -1,4 +1,4 @@
-"""The search for a summary, greedy or with beams: from the same scores the same tokens as transformers' `generate`."""
+"""Greedy decoding and beam search: for the same scores, the same tokens as transformers' `generate`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-NEVER = -1.0e9  # transformers' score of what must not be chosen: its sums are compared, so the number matters
+NEVER = -1.0e9  # transformers' score for excluded candidates: sums with it are compared, so the number matters
 
 StepFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [R], rows they follow [R]) -> logits [R, V] in fp32
-KeepFunction = Callable[[Tensor], None]  # the documents that continue, by index
+KeepFunction = Callable[[Tensor], None]  # the indices of the documents that continue
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class DecodingPlan:
     min_new_tokens: int = 0
 
     def shortened(self, most: int) -> "DecodingPlan":
-        """The same for summaries of at most so many tokens."""
+        """The same plan for summaries of at most `most` tokens."""
         most = min(most, self.max_new_tokens)
         return replace(self, max_new_tokens=most, min_new_tokens=min(most, self.min_new_tokens))
 
 
 def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
-    """Minus infinity for each token that would repeat an n-gram of its row: [R, V], [R, t] -> [R, V]."""
+    """Set the scores of tokens that would repeat an n-gram in their row to minus infinity: [R, V], [R, t] -> [R, V]."""
     if size == 0 or tokens.shape[1] + 1 < size or tokens.shape[1] < size:
         return scores
     windows = tokens.unfold(1, size, 1)
@@ -40,10 +40,10 @@ def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
 
 
 def allowed_scores(scores: Tensor, tokens: Tensor, plan: DecodingPlan, eos: int) -> Tensor:
-    """Minus infinity for each token that must not come next: [R, V], [R, t] -> [R, V].
+    """Set the score of each token that is not allowed next to minus infinity: [R, V], [R, t] -> [R, V].
 
-    A repeated n-gram, and the EOS while a summary has fewer than `min_new_tokens`; as transformers'
-    `MinNewTokensLengthLogitsProcessor`, this leaves the other scores as they are.
+    These are tokens that repeat an n-gram, and the EOS while a summary has fewer than `min_new_tokens`. Like
+    transformers' `MinNewTokensLengthLogitsProcessor`, this leaves the other scores unchanged.
     """
     scores = ban_repeats(scores, tokens, plan.no_repeat_ngram_size)
     if tokens.shape[1] >= plan.min_new_tokens:
@@ -52,7 +52,7 @@ def allowed_scores(scores: Tensor, tokens: Tensor, plan: DecodingPlan, eos: int)
 
 
 def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: StepFunction, keep: KeepFunction) -> list[list[int]]:
-    """The likeliest token at every step: logits [B, V] of the first one -> B lists of tokens."""
+    """Choose the most likely token at every step: logits [B, V] of the first token -> B lists of tokens."""
     count = len(logits)
     tokens = torch.full((count, plan.max_new_tokens), eos, device=logits.device)
     going = torch.arange(count, device=logits.device)
@@ -75,8 +75,8 @@ def beam_search(
 ) -> list[list[int]]:
     """Beam search with K beams: logits [B, V] of the first token -> B lists of tokens.
 
-    As transformers has it: 2 K candidates a step, of which those among the first K that end a summary compete for its
-    place by sum / length ** length_penalty; a document is done when no beam can win any more by this measure.
+    As in transformers, there are 2 K candidates per step; finished ones among the first K compete by sum / length **
+    length_penalty, and a document is done when no running beam can still win by this score.
     """
     beams, most, penalty = plan.num_beams, plan.max_new_tokens, plan.length_penalty
     count, device = len(logits), logits.device

@@ -1,4 +1,4 @@
-"""Summaries generated from documents, with the same decoding for every method."""
+"""Generate summaries of documents, with the same decoding for every method."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,12 +27,12 @@ def generate(
     decoding: DecodingPlan,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
-    """New tokens for each document, without the EOS that ended them.
+    """Generate new tokens for each document, without the final EOS.
 
-    A summary does not depend on what else is in its batch: positions are explicit and padding is masked on
-    either side. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
+    A summary does not depend on the rest of its batch: positions are explicit and padding is masked on either side. The
+    document is passed as embeddings, so its n-grams do not count as repeats in the summary.
 
-    Where the model is sharded, all ranks call this together, each with documents of its own, as many as the others.
+    If the model is sharded, all ranks call this together, each with its own documents, the same number on every rank.
 
     Args:
         model: the model, in eval mode.
@@ -60,25 +60,24 @@ def generate(
 
 @contextmanager
 def faster(model: EngineModel) -> Iterator[None]:
-    """Inside, the weights are merged and laid out for the steps of few rows that summaries are written in."""
+    """A context in which the weights are merged and laid out for generation, whose steps have few rows."""
     steps = step_blocks(model.parts) if model.can.step_blocks else nullcontext()
     with merged(model.parts.model), packed(model.parts.model, model.machine), steps:
         yield
 
 
 def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
-    """Make sure that a model can write summaries as a suite asks, on two short documents, before anything is trained.
+    """Check before training, on two short documents, that a model can generate summaries with a suite's decoding.
 
-    For families whose summaries come from transformers' `generate`; this engine's own loop was checked by
-    `own_loop_agrees`.
+    This is for families that use transformers' `generate`; the engine's own loop is checked by `own_loop_agrees`.
 
     Args:
-        model: the model in eval mode. Whether a summary depends on its batch is found out in fp32 alone, where
-            rounding cannot change it.
-        decoding: the suite's.
+        model: the model in eval mode. Whether a summary depends on its batch is checked only in fp32, where rounding
+            cannot change it.
+        decoding: the suite's decoding.
 
     Raises:
-        ModelError: transformers refuses, or a summary of a document depends on what else is in its batch.
+        ModelError: transformers refuses, or a document's summary depends on the rest of its batch.
     """
     if model.can.own_decoding:
         return
@@ -89,7 +88,7 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
     try:
         together = generate(model, documents, plan)
         alone = [generate(model, [document], plan)[0] for document in documents]
-    except (ValueError, NotImplementedError) as error:  # what transformers refuses with
+    except (ValueError, NotImplementedError) as error:  # raised by transformers when it refuses
         fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
         raise ModelError(
             f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this method "
@@ -104,13 +103,13 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
 
 
 def generation_config(decoding: DecodingPlan, eos: int) -> GenerationConfig:
-    """A decoding as transformers' `generate` takes it, for documents that are given as embeddings.
+    """The `GenerationConfig` of a decoding plan, for documents passed as embeddings.
 
     Args:
         decoding: how summaries are decoded.
         eos: the token id that ends a summary.
     """
-    # transformers refuses to write a length penalty for greedy search, which has no use for one
+    # transformers refuses to save a length penalty for greedy search, which does not use one
     of_beams = {"length_penalty": decoding.length_penalty} if decoding.num_beams > 1 else {}
     return GenerationConfig(
         do_sample=False,
@@ -126,17 +125,17 @@ def generation_config(decoding: DecodingPlan, eos: int) -> GenerationConfig:
 
 
 def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
-    """A batch by transformers' `generate`, for families that the own loop cannot serve."""
+    """Generate a batch with transformers' `generate`, for families that the own loop does not support."""
     eos = model.template.eos_id
     embeddings, mask = left_padded(model, documents)
     embeddings, mask, cache = begin_with_prefix(model.adapted, embeddings, mask, decoding.num_beams)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so: see `generate`
+        warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # intended: see `generate`
         new = model.parts.model.generate(  # type: ignore[operator]
             inputs_embeds=embeddings,
             attention_mask=mask,
             generation_config=generation_config(decoding, eos),
-            synced_gpus=model.is_sharded,  # a rank whose summaries have ended takes part until those of all have
+            synced_gpus=model.is_sharded,  # a finished rank keeps taking part until all ranks are
             # some families keep their state under another name
             **({} if cache is None else {"past_key_values": cache}),
         )

@@ -1,6 +1,6 @@
-"""Summaries by the engine's own loop: documents read once, a token a step for each beam that is still running.
+"""The engine's own generation loop: documents are read once, then each running beam gets one token per step.
 
-`own_loop_agrees` compares its steps with the model's own forward. Tried with transformers 5.23.0.
+`own_loop_agrees` compares its steps with the model's own forward. Tested with transformers 5.23.0.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from triptych.engine.savings.probe import Report, Unsupported, attempt, same_pre
 from triptych.engine.savings.step_blocks import step_blocks
 from triptych.models.parts import embed
 
-FAR = 2**17  # a position to probe where a model has no last one
+FAR = 2**17  # the position to probe if a model has no last one
 
 
 def own_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
-    """A batch by this engine: the documents read once, a token a step for each beam that is still running."""
+    """Generate a batch with the engine's own loop: read the documents once, then one token per step and beam."""
     embeddings, lengths = right_padded(model, documents)
     reader = Reader.begin(model, embeddings, lengths, decoding.num_beams)
     search = greedy if decoding.num_beams == 1 else beam_search
@@ -35,7 +35,7 @@ def own_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: Deco
 
 @dataclass
 class Reader:
-    """The model while it writes: documents read, logits of the next token given for every beam."""
+    """The model during generation: it has read the documents and gives the logits of every beam's next token."""
 
     model: EngineModel
     cache: SharedCache
@@ -48,7 +48,7 @@ class Reader:
         """Read right-padded documents: [B, T, D], [B].
 
         Raises:
-            Unsupported: the family's layers keep something else than keys and values of the whole text.
+            Unsupported: the family's layers keep something other than keys and values of the whole text.
         """
         prefix = model.adapted.prefix() if model.adapted.prefix is not None else None
         cache = make_cache(model.parts.model.config, beams, prefix)
@@ -60,7 +60,7 @@ class Reader:
         return cls(model, cache, positions, beams, model.parts.head(last).float())
 
     def step(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """Every beam's next token, and the row whose tokens it follows: logits of the one after, [B K, V]."""
+        """Feed every beam's next token, given the row it follows; return the logits of the token after, [B K, V]."""
         self.cache.follow(rows)
         parts = self.model.parts
         hidden = parts.trunk(
@@ -75,13 +75,13 @@ class Reader:
         return parts.head(hidden[:, -1]).float()
 
     def keep(self, documents: Tensor) -> None:
-        """Continue with some of the documents."""
+        """Continue with a subset of the documents."""
         self.cache.keep(documents)
         self.positions = self.positions.view(-1, self.beams)[documents].view(-1, 1)
 
 
 def last_states(model: EngineModel, embeddings: Tensor, columns: Tensor, cache: SharedCache) -> Tensor:
-    """Read documents into the cache: final hidden states at one place of each, [B, T, D], [B] -> [B, D]."""
+    """Read documents into the cache; return final hidden states at one position of each: [B, T, D], [B] -> [B, D]."""
     parts, rows = model.parts, torch.arange(len(columns), device=columns.device)
     if not model.can.prune:
         return partial_forward.run_trunk(parts, embeddings, cache)[rows, columns]
@@ -94,18 +94,18 @@ def last_states(model: EngineModel, embeddings: Tensor, columns: Tensor, cache: 
 
 @torch.no_grad()
 def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) -> bool:
-    """Whether this engine's steps give the logits of the model's own forward.
+    """Whether the engine's steps give the same logits as the model's own forward.
 
-    They are compared on two rows of tokens with two beams each. What is expected is computed by the model's own
-    attention; where the steps agree, this engine's stays installed. Both are computed without autocast: in the few
-    digits of low precision a wrong step could pass.
+    They are compared on two rows of tokens with two beams each. The expected logits use the model's own attention; if
+    the steps agree, the engine's attention stays installed. Both run without autocast, because in low precision a wrong
+    step could go unnoticed.
 
     Args:
         model: the model in eval mode, its weights not yet narrowed.
-        report: called with the reason where they do not agree.
+        report: called with the reason if they do not agree.
 
     Raises:
-        AttributeError, TypeError: a fault of this package.
+        AttributeError, TypeError: a bug in this package.
     """
     parts = model.parts
     ids, lengths, new = _probe(model)
@@ -136,16 +136,16 @@ def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) ->
 
 @torch.no_grad()
 def step_blocks_agree(model: EngineModel) -> bool:
-    """Whether steps through `StepBlock`s give the logits of steps through the model's own blocks.
+    """Whether steps through `StepBlock`s give the same logits as steps through the model's own blocks.
 
-    They are compared as in `own_loop_agrees`, which has found that the model's own steps agree; then once more at the
-    last position that the model has, since there are families that scale queries far from the beginning (Ministral 3).
+    They are compared as in `own_loop_agrees`, which has already confirmed the model's own steps, and once more at the
+    model's last position, because some families scale queries at distant positions (Ministral 3).
 
     Args:
         model: the model in eval mode, its weights not yet narrowed.
 
     Raises:
-        AttributeError, TypeError: a fault of this package.
+        AttributeError, TypeError: a bug in this package.
     """
     ids, lengths, new = _probe(model)
     parts, rows = model.parts, torch.arange(4, device=new.device)
@@ -163,7 +163,7 @@ def step_blocks_agree(model: EngineModel) -> bool:
 
 
 def _probe(model: EngineModel) -> tuple[Tensor, Tensor, Tensor]:
-    """Two documents of random tokens, [2, 7], their lengths, [2], and a new token for two beams of each, [4]."""
+    """Two documents of random tokens, [2, 7], their lengths, [2], and one new token for two beams of each, [4]."""
     device = model.parts.device
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.parts.vocabulary_size, (2, 8), generator=draw).to(device)

@@ -1,4 +1,4 @@
-"""Documents as embeddings, padded to one length for a batch of summaries."""
+"""Documents as embeddings, padded to the same length for batched generation."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,6 @@
-"""Keys and values for generation: a document's are computed once, and its beams read them together.
+"""Key-value cache for generation: a document's keys and values are computed once and shared by its beams.
 
-`own_loop.own_loop_agrees` compares what is computed with it with the model's own forward. Tried with transformers
-5.23.0.
+`own_loop.own_loop_agrees` compares its results with the model's own forward. Tested with transformers 5.23.0.
 """
 
 import torch
@@ -10,21 +9,21 @@ from torch.nn import functional
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-STEPS = 16  # for which there is room before a buffer grows; what is not written yet is masked
+STEPS = 16  # steps by which a buffer grows; positions not yet written are masked
 
 
 class SharedCache(DynamicCache):
-    """Keys and values of B documents with K beams each: one buffer for each layer.
+    """Keys and values of B documents with K beams each, in one buffer per layer.
 
-    The buffer holds those of the document, then K places for each step.
+    A buffer contains those of the document, followed by K positions for each step.
 
     In the first pass, over right-padded documents, `update` keeps what it is given. After `open`, it writes each beam's
-    new token into its place, and `attend` answers a document's beams together, each of which sees its own history
-    alone: no document is copied to its beams, and where a beam continues another one, only the mask changes.
-    Buffers are used whole, since products of a part of one would copy it first.
+    new token to its position, and `attend` answers a document's beams together, with each beam seeing only its own
+    history: documents are not copied for their beams, and if a beam continues another one, only the mask changes.
+    Buffers are used as a whole, because a product of a slice would copy it first.
 
     Args:
-        config: the model's.
+        config: the model's configuration.
         beams: K.
         prefix: learned keys and values that come before every layer's own, [L, 2, H_kv, P, D / H], or None.
     """
@@ -33,10 +32,10 @@ class SharedCache(DynamicCache):
         super().__init__(config=config)
         self._beams, self._used = beams, 0
         self._prefix = prefix
-        self._length = 0  # P + T, once the documents are read
+        self._length = 0  # P + T, after the documents are read
         self._states: list[tuple[Tensor, Tensor]] = []  # [B, H_kv, P + T + K steps, D / H] each
-        self._mask = torch.empty(0)  # 0 where a beam may look, else minus infinity: [B, K, P + T + K steps]
-        self._spread = torch.empty(0)  # the mask of a step for all heads, once a layer has asked for it
+        self._mask = torch.empty(0)  # 0 where a beam may attend, else minus infinity: [B, K, P + T + K steps]
+        self._spread = torch.empty(0)  # a step's mask for all heads, made when the first layer asks for it
 
     @property
     def prefix_length(self) -> int:
@@ -44,21 +43,21 @@ class SharedCache(DynamicCache):
         return self._prefix.shape[3] if self._prefix is not None else 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions before a new token, the padding of shorter documents included: positions are given explicitly."""
+        """Positions before a new token, including the padding of shorter documents: positions are given explicitly."""
         return self._length + self._used if self._length else self.prefix_length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Keys that a pass sees, and where they begin."""
+        """The number of keys that a pass sees, and their offset."""
         return self.get_seq_length() + query_length, 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Where the queries of a pass begin."""
+        """The offset of the queries of a pass."""
         return self.get_seq_length()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        """Keep new keys and values; before `open` all are returned, after it the new ones alone."""
+        """Keep new keys and values; return all of them before `open`, only the new ones after it."""
         if not self._length:
             keys, values = (
                 self._begin(states, layer_idx, part) for part, states in enumerate((key_states, value_states))
@@ -73,7 +72,7 @@ class SharedCache(DynamicCache):
         return key_states, value_states
 
     def _begin(self, states: Tensor, layer: int, part: int) -> Tensor:
-        """A buffer with the prefix and a document's keys, or values, at its beginning."""
+        """A buffer that starts with the prefix and a document's keys or values."""
         rows, heads, length, size = states.shape
         buffer = states.new_zeros(rows, heads, self.prefix_length + length + self._beams * STEPS, size)
         if self._prefix is not None:
@@ -82,10 +81,10 @@ class SharedCache(DynamicCache):
         return buffer
 
     def open(self, lengths: Tensor) -> None:
-        """The documents are read: from now on one token a beam follows at a time.
+        """Mark the documents as read: from now on, one token per beam follows at a time.
 
         Args:
-            lengths: positions of each document, [B], without the prefix.
+            lengths: number of positions in each document, without the prefix, [B].
 
         Raises:
             ValueError: the model kept its state elsewhere.
@@ -99,10 +98,10 @@ class SharedCache(DynamicCache):
         self._mask = mask[:, None].expand(-1, self._beams, -1)
 
     def follow(self, rows: Tensor) -> None:
-        """A step begins: every beam sees what the beam that it continues saw, and its own new token.
+        """Start a step: every beam sees what the beam that it continues saw, and its own new token.
 
         Args:
-            rows: the beams that are continued, [B K], each within its document's.
+            rows: the row of the beam that each one continues, in the same document, [B K].
         """
         beams, at = self._beams, self._length + self._used * self._beams
         if at == self._mask.shape[2]:
@@ -115,11 +114,11 @@ class SharedCache(DynamicCache):
     def _grow(self) -> None:
         more = self._beams * STEPS
         self._mask = functional.pad(self._mask, (0, more), value=float("-inf"))
-        for layer, (keys, values) in enumerate(self._states):  # layer by layer: no second copy of all at once
+        for layer, (keys, values) in enumerate(self._states):  # layer by layer, so that not all are copied at once
             self._states[layer] = (functional.pad(keys, (0, 0, 0, more)), functional.pad(values, (0, 0, 0, more)))
 
     def attend(self, layer: int, query: Tensor, scaling: float) -> Tensor:
-        """Queries [B K, H, 1, D / H] over their document and their own tokens: [B K, 1, H, D / H]."""
+        """Attend with queries [B K, H, 1, D / H] to their document and their own tokens: [B K, 1, H, D / H]."""
         keys, values = (states.flatten(0, 1) for states in self._states[layer])
         documents, beams = len(self._mask), self._beams
         groups, size = len(keys) // documents, keys.shape[2]
@@ -131,25 +130,25 @@ class SharedCache(DynamicCache):
         return out.transpose(1, 2).reshape(documents * beams, 1, groups * shared, size)
 
     def _mask_for(self, groups: int, shared: int) -> Tensor:
-        """The mask of a step for key heads that query heads share: [B H_kv, K H / H_kv, P + T + K steps]."""
+        """A step's mask for key heads shared by query heads: [B H_kv, K H / H_kv, P + T + K steps]."""
         if self._spread.shape[0] != len(self._mask) * groups:
             spread = self._mask[:, None, :, None].expand(-1, groups, -1, shared, -1)
             self._spread = spread.flatten(2, 3).flatten(0, 1)
         return self._spread
 
     def step(self) -> None:
-        """All layers have seen the new token."""
+        """End a step, after all layers have seen the new token."""
         self._used += 1
 
     def keep(self, documents: Tensor) -> None:
-        """Continue with some of the documents, given by their indices."""
+        """Continue with a subset of the documents, given by their indices."""
         self._mask = self._mask[documents]
         for layer, (keys, values) in enumerate(self._states):
             self._states[layer] = (keys[documents], values[documents])
 
 
 def make_cache(config: PreTrainedConfig, beams: int, prefix: Tensor | None = None) -> SharedCache | None:
-    """A cache where layers keep plain keys and values; None where they keep windows or states."""
+    """A cache for a model whose layers keep plain keys and values; None if they keep windows or states."""
     layers = DynamicCache(config=config).layers
     if not layers or any(type(layer) is not DynamicLayer for layer in layers):
         return None

@@ -1,1 +1,1 @@
-"""Exact speed-ups: each changes how a model computes, never what, and is used only where a probe shows it."""
+"""Exact speed-ups: each changes how a model computes, never what, and is used only if a probe confirms it."""

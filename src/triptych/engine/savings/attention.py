@@ -1,6 +1,6 @@
-"""Attention behind transformers' interface: at chosen places, in blocks of queries, over documents that beams share.
+"""Attention for transformers' interface: at selected positions, in blocks of queries, or over shared documents.
 
-`ready.probe_pruning` and `own_loop.own_loop_agrees` compare it with the model's own attention. Tried with transformers
+`ready.probe_pruning` and `own_loop.own_loop_agrees` compare it with the model's own attention. Tested with transformers
 5.23.0.
 """
 
@@ -18,19 +18,19 @@ from triptych.engine.savings.dropout import drop, dropped
 from triptych.engine.savings.probe import Unsupported
 
 NAME = "triptych"
-# queries at a time: small enough that half of the scores is never computed, large enough for the matrix product
+# queries at a time: small enough to skip nearly half of the scores, large enough for efficient matrix products
 BLOCK = 128
 
 
 @dataclass(frozen=True)
 class Places:
-    """The places of each row at which a block's output is wanted: [B, S], some of them repeated."""
+    """The positions in each row at which a block's output is needed: [B, S], possibly with repeats."""
 
     columns: Tensor
 
 
-class Selected(Exception):  # no error: it carries the result out of the module that asked for it
-    """What attention gives at the places of a `Places`: [B, S, H, D / H]."""
+class Selected(Exception):  # not an error: it carries the result out of the calling module
+    """The output of attention at the positions of a `Places`: [B, S, H, D / H]."""
 
     def __init__(self, heads: Tensor):
         super().__init__("attention at chosen places")
@@ -38,20 +38,20 @@ class Selected(Exception):  # no error: it carries the result out of the module 
 
 
 class AttendingCache(Protocol):
-    """A cache that answers queries itself."""
+    """A cache that computes attention itself."""
 
     def attend(self, layer: int, query: Tensor, scaling: float) -> Tensor:
-        """Queries [rows, H, 1, D / H] against all keys so far: [rows, 1, H, D / H]."""
+        """Attend with queries [rows, H, 1, D / H] to all keys so far: [rows, 1, H, D / H]."""
 
 
 def install_attention(model: PreTrainedModel) -> None:
-    """Let a model's blocks call `attend`, with the masks that transformers makes for its own fused attention."""
+    """Make a model's blocks call `attend`, with the masks that transformers creates for its own fused attention."""
     register_attention()
     model.set_attn_implementation(NAME)
 
 
 def register_attention() -> None:
-    """Make `attend` known to transformers; a second time changes nothing."""
+    """Register `attend` with transformers; calling it again has no effect."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
 
@@ -59,21 +59,21 @@ def register_attention() -> None:
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """The attention interface of transformers: queries [B, H, T, D / H] give [B, T, H, D / H].
+    """Attention function for transformers' interface: queries [B, H, T, D / H] give [B, T, H, D / H].
 
     Args:
-        module: the attention that calls.
+        module: the calling attention module.
         query: [B, H, T, D / H].
         key: [B, H, T, D / H]; there may be fewer heads.
         value: like `key`.
-        attention_mask: what transformers' own fused attention would be given.
-        options: `dropout` and `scaling`; `selection`, the places that are wanted; `attending`, a cache that answers;
-            and what else the family passes.
+        attention_mask: as passed to transformers' own fused attention.
+        options: `dropout` and `scaling`; `selection`, the positions needed; `attending`, a cache that computes
+            attention; and anything else that the family passes.
 
     Raises:
-        Selected: with a selection; it carries the result.
-        Unsupported: a cache answers, and the module does not say which layer it is; or at chosen places or from a
-            cache, the scores are not products of queries and keys alone.
+        Selected: a selection is given; the exception carries the result.
+        Unsupported: a cache computes attention, but the module does not know its layer index; or, with a selection or
+            such a cache, the scores are not plain products of queries and keys.
     """
     selection: Places | None = options.pop("selection", None)
     attending: AttendingCache | None = options.pop("attending", None)
@@ -102,14 +102,14 @@ def attend(
 
 
 def _refuse(options: dict[str, Any]) -> None:
-    """Refuse what changes scores: a cap on them shows in large ones alone, so that a probe might miss it."""
+    """Refuse options that change scores: a cap affects only large scores, so a probe might miss it."""
     asked = [name for name in ("position_bias", "softcap", "s_aux") if options.get(name) is not None]
     if asked:
         raise Unsupported(f"its attention changes scores ({', '.join(asked)})")
 
 
 def _seen_from(columns: Tensor, mask: Tensor | None, queries: int, keys: int) -> Tensor:
-    """What is seen from each chosen place, [B, 1 or H, S, keys]: true or false, or a number to add to the scores."""
+    """The mask of each selected position, [B, 1 or H, S, keys]: boolean, or a number to add to the scores."""
     if mask is None:
         last = columns + keys - queries
         return torch.arange(keys, device=columns.device) <= last[:, None, :, None]
@@ -118,7 +118,7 @@ def _seen_from(columns: Tensor, mask: Tensor | None, queries: int, keys: int) ->
 
 
 def _at_places(chosen: Tensor, key: Tensor, value: Tensor, seen: Tensor, dropout: float) -> Tensor:
-    """Scaled queries [B, H, S, D / H] over all keys: [B, S, H, D / H]."""
+    """Attend with scaled queries [B, H, S, D / H] to all keys: [B, S, H, D / H]."""
     groups = chosen.shape[1] // key.shape[1]
     scores = chosen @ repeat_kv(key, groups).transpose(-1, -2)
     scores = scores.masked_fill(~seen, float("-inf")) if seen.dtype == torch.bool else scores + seen
@@ -127,22 +127,22 @@ def _at_places(chosen: Tensor, key: Tensor, value: Tensor, seen: Tensor, dropout
 
 
 def blockwise(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
-    """Causal attention by plain matrix products over blocks of queries, each against the keys up to its end.
+    """Causal attention by plain matrix products over blocks of queries, each with the keys up to its end.
 
-    Query heads that share a key head are the rows of one product: no key is repeated. torch's fused CPU kernel is about
-    as fast forwards and half as fast backwards in bf16 on the machines it was tried on; with dropout it has none, and
-    computes the upper triangle too.
+    Query heads that share a key head form the rows of one product, so no key is repeated. In bf16 on the machines
+    tested, torch's fused CPU kernel is about as fast in the forward pass and half as fast in the backward pass; with
+    dropout, torch has no fused kernel and computes the upper triangle too.
     """
     return _Blockwise.apply(query, key, value, scale, dropout)
 
 
 class _Blockwise(torch.autograd.Function):
-    """dropout(softmax(scale Q K^T)) V with the lower triangle alone; with P the softmax, dS = P (dP - rowsum(P dP))."""
+    """dropout(softmax(scale Q K^T)) V, lower triangle only; with P the softmax, dS = P (dP - rowsum(P dP))."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
         rows, heads, length, width = query.shape
-        shared = key.shape[1]  # heads of keys, each read by `heads // shared` heads of queries
+        shared = key.shape[1]  # key heads, each shared by `heads // shared` query heads
         q = (query * scale).reshape(rows * shared, heads // shared, length, width)
         k, v = (states.reshape(rows * shared, length, width) for states in (key, value))
         out = torch.empty(rows, length, heads, width, dtype=query.dtype)
@@ -189,5 +189,5 @@ class _Blockwise(torch.autograd.Function):
 
 
 def _folded(states: Tensor, start: int, end: int) -> Tensor:
-    """A block of places of all heads that share a key head: [N, heads, T, D / H] -> [N, heads (end - start), D / H]."""
+    """A block of positions of the heads that share a key head: [N, heads, T, D / H] -> [N, heads * block, D / H]."""
     return states[:, :, start:end].reshape(len(states), -1, states.shape[3])

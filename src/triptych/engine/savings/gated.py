@@ -1,7 +1,7 @@
-"""What Llama-type blocks are made of, in few kernels that keep few tensors: RMS norms and gated MLPs, in bf16.
+"""RMS norms and gated MLPs of Llama-type blocks in bf16, with fewer kernels and fewer saved tensors.
 
-In bf16 a family's own norm gives fp32 to the layers after it, each of which rounds a copy of its own; these give bf16.
-Every module is compared with its own forward before it is replaced. Tried with transformers 5.23.0.
+In bf16, a family's own norm outputs fp32, and each of the layers after it rounds a separate copy; these output bf16.
+Every module is compared with its own forward before it is replaced. Tested with transformers 5.23.0.
 """
 
 import functools
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIZES = (1.0, 1e-3, 1e3)  # of the states that a module is tried with
+SIZES = (1.0, 1e-3, 1e3)  # scales of the states that a module is tested with
 
 
 class QuickRMSNorm(nn.Module):
-    """An RMS norm (Zhang and Sennrich 2019) by `rms_norm`; `use_quick_blocks` gives modules this class."""
+    """An RMS norm (Zhang and Sennrich 2019) computed by `rms_norm`; `use_quick_blocks` assigns this class."""
 
     weight: Tensor
-    quick: tuple[float, float]  # epsilon, and what is added to the weight
+    quick: tuple[float, float]  # epsilon and offset, see `rms_norm`
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Normalize the last dimension."""
@@ -27,27 +27,27 @@ class QuickRMSNorm(nn.Module):
 
 
 class QuickGatedMLP(nn.Module):
-    """down(act(gate(x)) * up(x)) that keeps the two factors alone for the backward pass."""
+    """down(act(gate(x)) * up(x)), which saves only the two factors for the backward pass."""
 
     gate_proj: nn.Module
     up_proj: nn.Module
     down_proj: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
-        """The MLP of a block."""
+        """Apply the MLP."""
         gate, up = self.gate_proj(x), self.up_proj(x)
         gated = _GatedSiLU.apply(gate, up) if torch.is_grad_enabled() else functional.silu(gate).mul_(up)
         return self.down_proj(gated)
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float, offset: float = 0.0) -> Tensor:
-    """The RMS norm x / sqrt(mean(x^2) + epsilon) * (offset + weight), computed in fp32, in the type of x.
+    """The RMS norm x / sqrt(mean(x^2) + epsilon) * (offset + weight), computed in fp32 and returned in the type of x.
 
     Args:
         states: x, [..., D].
         weight: [D].
         epsilon: above 0.
-        offset: 1 for the families (Gemma) that keep the weight's distance from 1.
+        offset: 1 for families (Gemma) that store the weight's difference from 1.
     """
     if not torch.is_grad_enabled():
         return _normalized(states, weight, epsilon, offset)[0]
@@ -55,7 +55,7 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float, offset: float = 0.0
 
 
 def _normalized(x: Tensor, weight: Tensor, epsilon: float, offset: float) -> tuple[Tensor, Tensor]:
-    """The RMS norm, and 1 / sqrt(mean(x^2) + epsilon)."""
+    """The RMS norm and 1 / sqrt(mean(x^2) + epsilon)."""
     wide = x.float()
     squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
     r = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
@@ -101,12 +101,12 @@ class _GatedSiLU(torch.autograd.Function):
 
 
 def use_quick_blocks(model: nn.Module) -> None:
-    """Let the RMS norms and gated MLPs of a model compute so, where their own forward gives the same numbers in fp32.
+    """Replace the RMS norms and gated MLPs of a model if their own forward gives the same numbers in fp32.
 
-    The modules stay the same objects, of another class: which of them train is known by identity.
+    The modules stay the same objects with a different class, because training modes are tracked by identity.
 
     Args:
-        model: in fp32 and eval mode.
+        model: the model, in fp32 and eval mode.
     """
     for module in model.modules():
         _quicken_norm(module)
@@ -115,7 +115,7 @@ def use_quick_blocks(model: nn.Module) -> None:
 
 
 def as_function(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What a norm computes: by `rms_norm` where that gives the same numbers, else by its own forward."""
+    """A norm as a function: `rms_norm` if it gives the same numbers, otherwise the norm's own forward."""
     found = norm.quick if isinstance(norm, QuickRMSNorm) else _constants(norm)
     if found is None:
         return norm
@@ -132,7 +132,7 @@ def _quicken_norm(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _constants(norm: nn.Module) -> tuple[float, float] | None:
-    """Epsilon and offset with which `rms_norm` gives a norm's numbers; None where it does not."""
+    """Epsilon and offset with which `rms_norm` reproduces a norm; None if it does not."""
     weight, epsilon = getattr(norm, "weight", None), _epsilon(norm)
     if "RMSNorm" not in type(norm).__name__ or epsilon is None or not isinstance(weight, Tensor):
         return None
@@ -146,9 +146,9 @@ def _constants(norm: nn.Module) -> tuple[float, float] | None:
 
 
 def _agree(own: nn.Module, quick: Callable[[Tensor], Tensor], width: int, device: torch.device) -> bool:
-    """Whether both compute the same of random states, [2, 3, D], of usual size, of tiny and of large numbers.
+    """Whether both give the same output for random states, [2, 3, D], of usual, tiny and large size.
 
-    What is added to a mean square shows at tiny numbers alone, and the clamps of some families (GLM-5) at large ones.
+    A different epsilon shows only in tiny numbers, and the clamps of some families (GLM-5) only in large ones.
     """
     usual = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0)).to(device)
     return all(_same(own(size * usual), quick(size * usual)) for size in SIZES)
@@ -159,7 +159,7 @@ def _same(own: Tensor, quick: Tensor) -> bool:
 
 
 def _epsilon(module: nn.Module) -> float | None:
-    """What a norm adds to the mean square, under the names that families give it."""
+    """The epsilon of a norm, under any of the names used by the families."""
     found = [getattr(module, name, None) for name in ("variance_epsilon", "eps", "epsilon")]
     return next((value for value in found if isinstance(value, float)), None)
 
@@ -168,7 +168,7 @@ def _epsilon(module: nn.Module) -> float | None:
 def _quicken_mlp(module: Any) -> None:
     if not isinstance(width := getattr(module.gate_proj, "in_features", None), int):
         return
-    if type(module).forward.__code__.co_argcount != 2:  # something else than hidden states goes in
+    if type(module).forward.__code__.co_argcount != 2:  # takes more than hidden states
         return
     quick = functools.partial(QuickGatedMLP.forward, module)
     if _agree(module, quick, width, next(module.parameters()).device):

@@ -1,7 +1,7 @@
-"""LoRA's products merged into copies of the weights, while summaries are written.
+"""Merge LoRA's products into copies of the weights during generation.
 
-It is peft's own merge, exact by construction, and so needs no probe. Next to a weight in 4 bits it would not be exact,
-and is not made. Tried with transformers 5.23.0.
+This is peft's own merge, which is exact by construction and needs no probe. It would not be exact for 4-bit weights, so
+these are left unmerged. Tested with transformers 5.23.0.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from triptych.models.quantization import is_quantized
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """Add LoRA's products to copies of the weights that they adapt, and put the weights back afterwards.
+    """Add LoRA's products to copies of the weights that they adapt, and restore the weights afterwards.
 
-    The weights themselves, which other loaded runs may share, are never written into.
+    The weights themselves may be shared with other loaded runs and are never modified.
     """
-    # LoRA's own bias cannot be merged where the matrix has no bias: such a layer works as it is.
+    # LoRA's bias cannot be merged into a layer without a bias: such a layer stays unmerged
     layers = [
         m
         for m in lora_layers(model)
@@ -43,12 +43,12 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def stays_apart(model: nn.Module) -> bool:
-    """Whether LoRA's products are next to weights in 4 bits, so that `merged` leaves them as they are."""
+    """Whether LoRA adapts 4-bit weights, which `merged` leaves unmerged."""
     return any(is_quantized(layer.get_base_layer()) for layer in lora_layers(model))
 
 
 def lora_layers(model: nn.Module) -> list[Any]:
-    """The layers of peft that put LoRA's products next to a matrix."""
+    """The peft layers that add LoRA's product to a matrix."""
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]

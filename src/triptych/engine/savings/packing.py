@@ -1,6 +1,6 @@
-"""Weights laid out as a CPU reads them fastest, while summaries are written: a step of few rows takes less time.
+"""Reorder weights into the fastest CPU layout during generation, where steps have few rows.
 
-The products are oneDNN's own, used where torch says that it serves the machine. Tried with transformers 5.23.0.
+The products are oneDNN's, used if torch reports that it supports the machine. Tested with transformers 5.23.0.
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from triptych.engine.savings.replacement import replaced
 from triptych.machine import Machine, cpu_multiplies_bf16
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-LEAST = 2**18  # elements of a matrix: for smaller ones the call costs more than the layout saves
-ROWS = 32  # what the layout is made for: a batch of documents, or of beams
+LEAST = 2**18  # elements of a matrix: for smaller ones, the call costs more than the layout saves
+ROWS = 32  # rows that the layout is optimized for: a batch of documents or beams
 
 
 @contextmanager
 def packed(model: PreTrainedModel, machine: Machine) -> Iterator[None]:
-    """On a CPU let linear layers multiply by copies of their weights in oneDNN's own layout: in fp32 the head alone.
+    """On a CPU, make linear layers use copies of their weights in oneDNN's layout; in fp32, only the head.
 
-    The weights stay as they are. Copies of all layers take as much memory as the model, in fp32 twice as much as in
-    bf16; there the head's copy alone saves most of the time. Small matrices keep their own product, and nothing changes
-    where oneDNN does not serve the machine.
+    The weights are unchanged. Copies of all layers take as much memory as the model, twice as much in fp32 as in bf16;
+    in fp32, the head's copy alone saves most of the time. Small matrices keep their own product, and nothing changes if
+    oneDNN does not support the machine.
     """
     dtype = TYPES.get(machine.precision)
     with ExitStack() as stack:
@@ -38,12 +38,12 @@ def packed(model: PreTrainedModel, machine: Machine) -> Iterator[None]:
 
 
 def _is_plain(layer: nn.Module | None) -> TypeGuard[nn.Linear | Conv1D]:
-    """Whether a layer is a product of its matrix alone: a subclass may do more."""
+    """Whether a layer only multiplies by its matrix: a subclass may do more."""
     return type(layer) in (nn.Linear, Conv1D)
 
 
 class _Product:
-    """A layer's product and bias: [..., K] -> [..., N]."""
+    """A layer's product plus bias: [..., K] -> [..., N]."""
 
     def __init__(self, layer: nn.Linear | Conv1D, dtype: torch.dtype):
         weight: Tensor = layer.weight.detach()
@@ -57,7 +57,7 @@ class _Product:
 
 
 def served(dtype: torch.dtype) -> bool:
-    """Whether torch offers oneDNN's product, and the machine multiplies the type by itself."""
+    """Whether torch offers oneDNN's product and the machine multiplies this type natively."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     if dtype == torch.bfloat16:

@@ -1,8 +1,8 @@
-"""The trunk run in part: up to a block, from a block on, or with its last block only where the loss is read.
+"""Run the trunk partially: up to a block, from a block on, or with its last block only at the targets.
 
-It serves every family whose blocks are norm, attention, norm, MLP. A block's forward is replaced for one pass, on the
-instance, so that the family's own code prepares masks and positions. What is found by structure is used only after a
-probe has shown the same numbers (`ready.probe_pruning`). Tried with transformers 5.23.0.
+It supports every family whose blocks are norm, attention, norm, MLP. A block's forward is replaced on the instance for
+one pass, so that the family's own code prepares masks and positions. A structure that is found is used only after a
+probe has given the same numbers (`ready.probe_pruning`). Tested with transformers 5.23.0.
 """
 
 import inspect
@@ -27,18 +27,18 @@ from triptych.engine.savings.replacement import replaced
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A pre-norm block taken apart: x + attention(first(x)), then that + mlp(second(that))."""
+    """The modules of a pre-norm block: h = x + attention(first(x)), then h + mlp(second(h))."""
 
     first: nn.Module
     attention: nn.Module
-    output: nn.Module  # the attention's last matrix
-    dropout: nn.Module  # what follows it
+    output: nn.Module  # the attention's output projection
+    dropout: nn.Module  # the dropout after it
     second: nn.Module
     mlp: nn.Module
 
 
 def anatomy(block: nn.Module, width: int) -> Anatomy | None:
-    """The four children of a pre-norm block in the order of their kind; None where it has others."""
+    """The modules of a pre-norm block, identified by kind and order; None if its children do not match."""
     children = list(block.children())
     norms = [c for c in children if (p := list(c.parameters())) and all(x.shape == (width,) for x in p)]
     others = [c for c in children if c not in norms]
@@ -53,7 +53,7 @@ def anatomy(block: nn.Module, width: int) -> Anatomy | None:
 
 @dataclass
 class Entry:
-    """What a block was called with: hidden states [B, T, D], and the rest by name."""
+    """The arguments of a block: hidden states [B, T, D], and the others by name."""
 
     hidden: Tensor
     rest: dict[str, Any]
@@ -66,14 +66,14 @@ def run_up_to(
     known: tuple[int, Tensor] | None = None,
     cache: Cache | None = None,
 ) -> Entry:
-    """Run the trunk up to block `stop`, and no further; from that block on nothing is computed.
+    """Run the trunk up to block `stop`; that block and the following ones are not computed.
 
     Args:
         parts: the model.
         embeddings: [B, T, D].
-        stop: the block that is entered.
-        known: a block and the hidden states that enter it, where they are known: no earlier block runs.
-        cache: where the blocks that run leave their keys and values.
+        stop: the first block that is not run.
+        known: a block and the hidden states that enter it, if known: no earlier block runs.
+        cache: the cache to which the blocks that run add their keys and values.
 
     Raises:
         Unsupported: the trunk does not call its blocks.
@@ -103,7 +103,7 @@ def run_up_to(
 
 
 def run_from(parts: ModelParts, embeddings: Tensor, first: int, hidden: Tensor) -> Tensor:
-    """The trunk from block `first` on, with what enters it known: final hidden states [B, T, D]."""
+    """Run the trunk from block `first` on, given its hidden states: final hidden states [B, T, D]."""
     with ExitStack() as stack:
         _skip_to(stack, parts, first, hidden)
         return run_trunk(parts, embeddings)
@@ -121,7 +121,7 @@ def _passed(states: Tensor, *rest: Any, **named: Any) -> Tensor:
 
 
 def run_trunk(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
-    """The trunk over right-padded rows: final hidden states [B, T, D]. A cache is filled, after what it holds."""
+    """Run the trunk over right-padded rows: final hidden states [B, T, D]. A cache is extended."""
     rows, length, _ = embeddings.shape
     before = 0 if cache is None else cache.get_seq_length()
     seen = torch.ones(rows, before + length, dtype=torch.long, device=embeddings.device)
@@ -137,21 +137,21 @@ def run_trunk(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None)
 def last_block_at(
     parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Places, slots: Tensor
 ) -> Tensor:
-    """The last block at N places alone; elsewhere only keys and values are computed.
+    """Run the last block at N positions only; elsewhere only keys and values are computed.
 
     Args:
         parts: the model.
-        entry: what enters the last block.
-        rows: the rows of the places, [N].
-        columns: the columns of the places, [N].
-        selection: the same places row by row, [B, S].
-        slots: the index of each place in its row of the selection, [N].
+        entry: the arguments of the last block.
+        rows: the rows of the positions, [N].
+        columns: the columns of the positions, [N].
+        selection: the same positions row by row, [B, S].
+        slots: the index of each position in its row of the selection, [N].
 
     Returns:
-        What enters the final norm there: [N, D].
+        The input of the final norm at these positions: [N, D].
 
     Raises:
-        Unsupported: the block has other parts, or an attention that cannot be asked for chosen places.
+        Unsupported: the block has a different structure, or its attention does not support selected positions.
     """
     block = anatomy(parts.blocks[-1], parts.hidden_size)
     if block is None:
@@ -175,7 +175,7 @@ def last_block_at(
 
 
 def hidden_at_targets(parts: ModelParts, inputs: Inputs, batch: Batch, recomputes: bool = False) -> Tensor:
-    """Final hidden states of every target, the last block run there alone: [N, D]; see `last_block_at_targets`."""
+    """Final hidden states at every target, running the last block only there: [N, D]; see `last_block_at_targets`."""
     entry = run_up_to(parts, inputs.embeddings, len(parts.blocks) - 1)
     return apply_final_norm(parts, last_block_at_targets(parts, entry, inputs, batch, recomputes))
 
@@ -183,17 +183,17 @@ def hidden_at_targets(parts: ModelParts, inputs: Inputs, batch: Batch, recompute
 def last_block_at_targets(
     parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch, recomputes: bool = False
 ) -> Tensor:
-    """The last block at the targets alone, from what enters it.
+    """Run the last block at the targets only, given its arguments.
 
     Args:
         parts: the model.
         entry: what enters the last block.
-        inputs: what the trunk reads.
+        inputs: the inputs of the trunk.
         batch: the batch.
-        recomputes: the block is computed again in the backward pass.
+        recomputes: whether the block is recomputed in the backward pass.
 
     Returns:
-        What enters the final norm: [N, D].
+        The input of the final norm: [N, D].
     """
     columns = torch.zeros(len(batch.ids), batch.most_targets, dtype=torch.long, device=batch.ids.device)
     columns = columns.index_put((inputs.rows, batch.slots), inputs.columns)
@@ -206,14 +206,14 @@ def last_block_at_targets(
 
 
 def apply_final_norm(parts: ModelParts, hidden: Tensor) -> Tensor:
-    """The final norm, where there is one."""
+    """Apply the final norm, if there is one."""
     return parts.final_norm(hidden) if parts.final_norm is not None else hidden
 
 
 def first_trained(adapted: AdaptedModel) -> int | None:
-    """The first block that must run in every pass; L where only what follows the blocks is trained, None for all.
+    """The first block that must run in every pass; L if only modules after the blocks are trained, None for all blocks.
 
-    Everything before it is a fixed function of the document's tokens: frozen, without virtual tokens or a prefix.
+    Everything before it is a fixed function of the tokens: frozen, without virtual tokens or a prefix.
     """
     parts = adapted.parts
     if adapted.virtual_tokens is not None or adapted.prefix is not None:

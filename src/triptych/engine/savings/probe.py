@@ -1,6 +1,6 @@
-"""What probes share: whether two paths predict the same, and the reason where a model cannot take one of them.
+"""Helpers for probes: compare the predictions of two paths, and report why a model does not support one.
 
-Tried with transformers 5.23.0.
+Tested with transformers 5.23.0.
 """
 
 from collections.abc import Callable
@@ -12,24 +12,24 @@ from torch import Tensor
 Found = TypeVar("Found")
 Report = Callable[[str], Any]
 
-TOLERANCE = 1e-3  # of the spread of log-probabilities over the vocabulary
-ROUNDING = 1e-5  # of the largest logit: what fp32 loses of it on its way through a deep model
+TOLERANCE = 1e-3  # relative to the standard deviation of the log-probabilities over the vocabulary
+ROUNDING = 1e-5  # relative to the largest logit: fp32 rounding error accumulated through a deep model
 
 
 class Unsupported(Exception):
-    """The model's family lacks what a saving needs; the message says what, and fits after "this family: "."""
+    """The model's family lacks something a saving needs; the message says what, and fits after "this family: "."""
 
 
 def attempt(work: Callable[[], Found], report: Report) -> Found | None:
-    """What `work` returns; None, with the reason reported, where this model cannot do it.
+    """Return the result of `work`; None, with the reason reported, if this model does not support it.
 
     Args:
         work: runs a path through the model.
         report: called with the reason in one line: what the family lacks, or which exception was raised in which
-            module, so that a mistake of this package is not taken for a trait of the family.
+            module, so that a bug in this package is not mistaken for a limitation of the family.
 
     Raises:
-        AttributeError, TypeError: a line of this package raised it, which is always a mistake here.
+        AttributeError, TypeError: a line of this package raised it, which is always a bug.
     """
     try:
         return work()
@@ -45,7 +45,7 @@ def attempt(work: Callable[[], Found], report: Report) -> Found | None:
 
 
 def _module_of(error: Exception) -> str:
-    """The module whose line raised an error."""
+    """The name of the module that raised an error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -53,10 +53,11 @@ def _module_of(error: Exception) -> str:
 
 
 def same_predictions(found: Tensor, expected: Tensor) -> bool:
-    """Whether logits predict the same: log-probabilities differ by no more than fp32's rounding explains.
+    """Whether logits give the same predictions: log-probabilities differ by no more than fp32 rounding explains.
 
-    Both are [.., V]. A part that all logits share predicts nothing (GPT-2's are around -100), so it may not widen what
-    is allowed: `TOLERANCE` of the spread of the expected log-probabilities, and `ROUNDING` of the largest logit.
+    Both are [.., V]. An offset common to all logits predicts nothing (GPT-2's are around -100), so it must not widen
+    the tolerance: `TOLERANCE` times the standard deviation of the expected log-probabilities, plus `ROUNDING` times the
+    largest logit.
     """
     if found.shape != expected.shape or not torch.isfinite(found).all():
         return False

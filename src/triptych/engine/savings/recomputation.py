@@ -1,7 +1,7 @@
-"""Blocks computed again in the backward pass: until then only what enters each block is kept, not what it computes.
+"""Recompute blocks in the backward pass (activation checkpointing): only the inputs of each block are kept.
 
-It is the same arithmetic, done twice: losses and gradients have the same bits, dropout included. It takes more time and
-is used only where memory ran out, after a probe (`ready.probe_recomputation`). Tried with transformers 5.23.0.
+The same arithmetic is done twice: losses and gradients are bit-identical, including dropout. It takes more time and is
+used only if memory ran out, after a probe (`ready.probe_recomputation`). Tested with transformers 5.23.0.
 """
 
 import copy
@@ -21,10 +21,10 @@ from triptych.engine.savings.replacement import replaced
 
 @contextmanager
 def recomputing_blocks(parts: ModelParts) -> Iterator[None]:
-    """Inside, blocks are called through `recomputed`; the backward pass may come later.
+    """A context in which blocks are called through `recomputed`; the backward pass may come later.
 
-    The gradient checkpointing of transformers does not serve here: it works on modules in training mode alone, and
-    frozen blocks are in eval mode.
+    transformers' gradient checkpointing does not work here: it applies only to modules in training mode, and frozen
+    blocks are in eval mode.
     """
     with ExitStack() as stack:
         for block in parts.blocks:
@@ -33,16 +33,16 @@ def recomputing_blocks(parts: ModelParts) -> Iterator[None]:
 
 
 def recomputed(block: nn.Module, forward: Callable, *inputs: Any, **named: Any) -> Any:
-    """`forward(*inputs, **named)`, of which the inputs alone are kept for the backward pass, which calls it again.
+    """Call `forward(*inputs, **named)`, keeping only its inputs for the backward pass, which calls it again.
 
-    Without gradients, or where neither the block nor an input takes part in the backward pass, nothing would be kept
-    anyway, and it is only called.
+    Without gradients, or if neither the block nor an input takes part in the backward pass, nothing would be kept
+    anyway, so it is simply called.
 
     Args:
-        block: the module whose parameters it uses.
-        forward: what is computed; a cache among its inputs is as it was before in each call, and stays so.
-        inputs: its arguments.
-        named: those by name.
+        block: the module whose parameters `forward` uses.
+        forward: the function to compute; each call gets a copy of any cache among its inputs, which stays unchanged.
+        inputs: its positional arguments.
+        named: its keyword arguments.
     """
     values = (*inputs, *named.values())
     if not torch.is_grad_enabled() or not (
@@ -54,17 +54,17 @@ def recomputed(block: nn.Module, forward: Callable, *inputs: Any, **named: Any) 
         fresh = [_copied(value) if isinstance(value, Cache) else value for value in values]
         return forward(*fresh[: len(inputs)], **dict(zip(named, fresh[len(inputs) :], strict=True)))
 
-    # all by position: tensors among these say on which device random states are kept
+    # all positional: checkpoint takes the device of random states from tensors among these
     return checkpoint(call, *values, use_reentrant=False)
 
 
 def _may_need_gradient(value: Any) -> bool:
-    """Whether an input is a tensor that requires a gradient, or a cache, which may hold a trained prefix."""
+    """Whether an input is a tensor that requires a gradient, or a cache, which may contain a trained prefix."""
     return isinstance(value, Cache) or (isinstance(value, Tensor) and value.requires_grad)
 
 
 def _copied(cache: Cache) -> Cache:
-    """A cache with the same keys and values, which may grow by itself: growing makes new tensors."""
+    """A cache with the same keys and values that can grow independently, because growing creates new tensors."""
     own = copy.copy(cache)
     own.layers = [copy.copy(layer) for layer in cache.layers]
     return own

@@ -1,4 +1,4 @@
-"""One module's forward replaced for a while."""
+"""Temporarily replace a module's forward."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def replaced(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """Another forward for one module; its own again afterwards."""
+    """Replace a module's forward inside the context and restore it afterwards."""
     before = module.__dict__.get("forward")
     module.forward = forward
     try:

@@ -1,9 +1,8 @@
-"""One new token a beam through a block, in fewer calls than the family's own forward makes.
+"""Run one new token per beam through a block, with fewer calls than the family's own forward.
 
-The calls of small operations take most of the time of a step. It serves pre-norm blocks whose attention has its
-queries, keys and values from one product or from three, with or without rotary positions and norms of each head's
-queries and keys (Qwen3). `own_loop.step_blocks_agree` compares it with the blocks' own forward. Tried with transformers
-5.23.0.
+Calling small operations takes most of the time of a step. It supports pre-norm blocks whose attention gets queries,
+keys and values from one product or three, with or without rotary positions and norms of each head's queries and keys
+(Qwen3). `own_loop.step_blocks_agree` compares it with the blocks' own forward. Tested with transformers 5.23.0.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,20 +22,20 @@ from triptych.engine.savings.replacement import replaced
 
 
 class StepCache(AttendingCache, Protocol):
-    """A cache that keeps what a step adds to it and answers the step's queries."""
+    """A cache that keeps a step's keys and values and answers its queries."""
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
         """Keep keys and values, [rows, H_kv, 1, D / H] each."""
 
 
 class Rotation:
-    """Rotary positions (Su et al. 2021): x cos + rotated(x) sin, whose signs are put into the sine once a step."""
+    """Rotary positions (Su et al. 2021): x cos + rotated(x) sin, with the signs folded into the sine once per step."""
 
     def __init__(self) -> None:
         self._sine, self._signed = torch.empty(0), torch.empty(0)
 
     def __call__(self, states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        """Turn the heads of new tokens: [R, H, D / H], with angles [R, 1, D / H]."""
+        """Rotate the heads of new tokens: [R, H, D / H], with angles [R, 1, D / H]."""
         half = states.shape[-1] // 2
         if sine is not self._sine:
             self._sine, self._signed = sine, torch.cat((-sine[..., :half], sine[..., half:]), -1)
@@ -45,12 +44,12 @@ class Rotation:
 
 @dataclass(frozen=True)
 class StepBlock:
-    """A block's forward: in a step of the own loop x + attention(first(x)), then that + mlp(second(that))."""
+    """A block's forward; in a step of the own loop, h = x + attention(first(x)), then h + mlp(second(h))."""
 
     own: Callable[..., Tensor]  # used for whole documents
     first: Callable[[Tensor], Tensor]
-    projections: tuple[nn.Module, ...]  # one that gives queries, keys and values, or one for each
-    norms: tuple[Callable[[Tensor], Tensor], ...]  # of each head's queries and of its keys, or none
+    projections: tuple[nn.Module, ...]  # one for queries, keys and values together, or one for each
+    norms: tuple[Callable[[Tensor], Tensor], ...]  # for each head's queries and keys, or empty
     output: nn.Module
     second: Callable[[Tensor], Tensor]
     mlp: nn.Module
@@ -61,7 +60,7 @@ class StepBlock:
     rotation: Rotation  # shared by all blocks
 
     def __call__(self, states: Tensor, *rest: Any, **named: Any) -> Tensor:
-        """Hidden states of new tokens, [R, 1, D], where a cache attends; else what the block itself gives."""
+        """Hidden states of new tokens, [R, 1, D], if a cache attends; otherwise the block's own output."""
         cache: StepCache | None = named.get("attending")
         if cache is None:
             return self.own(states, *rest, **named)
@@ -90,7 +89,7 @@ class StepBlock:
 
 @contextmanager
 def step_blocks(parts: ModelParts) -> Iterator[bool]:
-    """Inside, blocks take the steps of the own loop as `StepBlock`s, if all can be taken apart: whether they do."""
+    """A context in which blocks run the own loop's steps as `StepBlock`s, if all can be; gives whether they do."""
     rotation = Rotation()
     found = [_step_block(parts, block, rotation) for block in parts.blocks]
     steps = [step for step in found if step is not None]
@@ -103,7 +102,7 @@ def step_blocks(parts: ModelParts) -> Iterator[bool]:
 
 
 def _step_block(parts: ModelParts, block: nn.Module, rotation: Rotation) -> StepBlock | None:
-    """A block taken apart; None where it has other parts."""
+    """The `StepBlock` of a block; None if its structure is not supported."""
     inside = anatomy(block, parts.hidden_size)
     if inside is None:
         return None

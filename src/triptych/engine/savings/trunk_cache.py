@@ -1,7 +1,7 @@
-"""What enters the first trained block never changes: computed once for each document, kept on disk, read from there.
+"""Cache of the hidden states that enter the first trained block: computed once per document and kept on disk.
 
-The states are checked against the whole model on three documents whenever a cache is opened (`open_cache`). Tried with
-transformers 5.23.0.
+The states never change; they are checked against the whole model on three documents whenever a cache is opened
+(`open_cache`). Tested with transformers 5.23.0.
 """
 
 import errno
@@ -32,11 +32,10 @@ from triptych.storage.disk_cache import DiskCache
 from triptych.storage.files import digest, reserve, write_bytes
 from triptych.storage.locks import FileLock
 
-# Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be
-# others, or be laid out otherwise: here, in `partial_forward`, `attention`, `ready`,
-# `inputs.assemble` or `batching.collate`.
-# A change of words or form leaves it, and so the gigabytes that people have. torch, transformers, dtype and attention
-# are in the key as well.
+# Part of every entry's key. Increase it with any change to this module, `partial_forward`, `attention`, `ready`,
+# `inputs.assemble` or `batching.collate` after which the states for the same weights and tokens, or their layout, would
+# differ. Leave it for pure refactoring or documentation, so that users keep their gigabytes of states. torch,
+# transformers, dtype and attention are in the key as well.
 TRUNK_VERSION = 3
 STATES = "states.bin"
 SEAL = "sha256"
@@ -46,18 +45,18 @@ _STORED = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: 
 
 @dataclass(frozen=True)
 class TrunkCache:
-    """Hidden states of a split's pairs, one after the other in one file.
+    """Hidden states of a split's pairs, one after another in one file.
 
     Attributes:
-        first: the block they enter; L: they are what enters the final norm, at the targets alone.
-        file: the open file of all states, [all places, D]; read, not mapped, so that it is not part of the process's
-            memory.
-        starts: the place in it at which each pair begins, [pairs].
-        lengths: the places of each pair, [pairs].
+        first: the block they enter; L: they enter the final norm, at the targets only.
+        file: the open file of all states, [all positions, D]; read, not mapped, so that it does not count as the
+            process's memory.
+        starts: the position in the file at which each pair's states start, [pairs].
+        lengths: the number of positions of each pair, [pairs].
         width: D.
-        dtype: that of the model's own hidden states there.
-        seconds: what computing them took, whoever did it.
-        hold: keeps the entry from being removed for as long as this object lives.
+        dtype: the dtype of the model's own hidden states there.
+        seconds: the time it took to compute them, in this run or an earlier one.
+        hold: the lock that keeps the entry from being removed while this object lives.
     """
 
     first: int
@@ -71,7 +70,7 @@ class TrunkCache:
 
     @property
     def place_bytes(self) -> int:
-        """Bytes of one place's states."""
+        """Bytes of the states at one position."""
         return self.width * self.dtype.itemsize
 
     @property
@@ -80,15 +79,15 @@ class TrunkCache:
         return int(self.lengths.sum()) * self.place_bytes
 
     def bytes_for(self, model: EngineModel, split: Sequence[Pair]) -> int:
-        """Bytes that the states of another split take."""
+        """Number of bytes of another split's states."""
         return sum(_places(model, split, self.first)) * self.place_bytes
 
     def only(self, indices: Sequence[int]) -> "TrunkCache":
-        """The states of some of the pairs, in this order."""
+        """The states of a subset of the pairs, in the given order."""
         return replace(self, starts=self.starts[indices], lengths=self.lengths[indices])
 
     def of(self, index: int) -> Tensor:
-        """The states of a pair, [places, D].
+        """The states of a pair, [positions, D].
 
         Raises:
             OSError: the file cannot be read.
@@ -100,7 +99,7 @@ class TrunkCache:
         return torch.from_numpy(rows).view(self.dtype)
 
     def losses(self, model: EngineModel, batch: Batch, indices: Sequence[int]) -> Tensor:
-        """`target_losses` of a batch without the frozen part below: [N].
+        """`target_losses` of a batch, skipping the frozen part below `first`: [N].
 
         Args:
             model: the model.
@@ -121,7 +120,7 @@ class TrunkCache:
 
 
 def resumed_losses(model: EngineModel, batch: Batch, first: int, states: Tensor) -> Tensor:
-    """`target_losses` of a batch whose hidden states before block `first` are known: [B, T, D] -> [N]."""
+    """`target_losses` of a batch, given the hidden states that enter block `first`: [B, T, D] -> [N]."""
     parts = model.parts
     with torch.no_grad():
         inputs = assemble(model.adapted, batch)
@@ -138,7 +137,7 @@ def resumed_losses(model: EngineModel, batch: Batch, first: int, states: Tensor)
 
 @torch.no_grad()
 def entering(adapted: AdaptedModel, batch: Batch, first: int) -> Tensor:
-    """What is kept of a batch: [B, T, D], or [N, D] at the targets where `first` is L."""
+    """The states to keep for a batch: [B, T, D], or [N, D] at the targets if `first` is L."""
     parts, inputs = adapted.parts, assemble(adapted, batch)
     if first < len(parts.blocks):
         return partial_forward.run_up_to(parts, inputs.embeddings, first).hidden
@@ -147,30 +146,30 @@ def entering(adapted: AdaptedModel, batch: Batch, first: int) -> Tensor:
 
 
 def usable_from(model: EngineModel) -> int | None:
-    """The block from which cached states may be used; None where there is nothing to gain or it would not be exact."""
-    if model.modes.everywhere:  # dropout runs in the frozen blocks: their states are others in every step
+    """The block from which cached states may be used; None if nothing would be gained or it would not be exact."""
+    if model.modes.everywhere:  # dropout runs in the frozen blocks: their states differ in every step
         return None
     return partial_forward.first_trained(model.adapted) if model.can.prune else None
 
 
 def trunk_store(folder: Path, max_bytes: int) -> DiskCache:
-    """The folder in which states are kept.
+    """The on-disk store of states.
 
     Args:
-        folder: made where it is missing.
-        max_bytes: states that need more are not kept, and beyond it older entries are removed.
+        folder: created if missing.
+        max_bytes: states that need more are not kept; older entries are removed to stay below it.
     """
     return DiskCache(folder, max_bytes, SEAL)
 
 
 def making_flops(split: Sequence[Pair], template: Template, batch_size: int, flops: FlopModel) -> float:
-    """FLOPs of computing the states of a split, whoever did it: a run's figure does not depend on an earlier run.
+    """FLOPs of computing the states of a split, counted even if an earlier run computed them.
 
     Args:
         split: the pairs.
         template: how a pair becomes one sequence.
-        batch_size: pairs of a forward pass.
-        flops: of one pass, see `work.entering_flops`.
+        batch_size: pairs per forward pass.
+        flops: FLOPs of one pass, see `flops.entering_flops`.
     """
     total = 0.0
     for group in by_length(split, batch_size):
@@ -188,18 +187,19 @@ def open_cache(
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrunkCache | None:
-    """The states of a split from the store; where they are missing, one process computes them while others wait.
+    """Open the states of a split in the store; if missing, one process computes them while the others wait.
 
     Args:
         model: the model in eval mode.
         split: the pairs.
-        fingerprint: of the weights of the untouched model.
+        fingerprint: the fingerprint of the untouched model's weights.
         store: see `trunk_store`.
-        batch_size: pairs of a forward pass.
+        batch_size: pairs per forward pass.
         progress: called with `(pairs done, pairs in all)` while states are computed.
 
     Returns:
-        None where it cannot be used: nothing frozen below, too large, or its losses are not those of the whole model.
+        The cache; None if it cannot be used: nothing is frozen below, it is too large, or its losses differ from the
+        whole model's.
 
     Raises:
         ResultsError: the store cannot be written or read.
@@ -215,7 +215,7 @@ def open_cache(
     def make(entry: Path) -> None:
         begun = time.perf_counter()
         with (entry / STATES).open("w+b") as file:
-            reserve(file, layout.num_bytes)  # before hours of work, not after them
+            reserve(file, layout.num_bytes)  # fails before hours of work rather than after
             for index, states in _computed(model, split, layout, progress):
                 file.seek(int(layout.starts[index]) * layout.place_bytes)
                 file.write(states.view(torch.uint8).numpy().data)
@@ -243,14 +243,14 @@ def open_cache(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which states of a split are kept, and where.
+    """Which states of a split are kept, and where in the file.
 
     Attributes:
-        first: the block that they enter.
+        first: the block they enter.
         groups: indices of the pairs whose states are computed together, the longest first.
-        starts: where each pair begins in the file, and the end, in places; [pairs + 1].
+        starts: the start of each pair in the file, then the end, in positions; [pairs + 1].
         width: D.
-        dtype: that of the states.
+        dtype: the dtype of the states.
     """
 
     first: int
@@ -261,7 +261,7 @@ class _Layout:
 
     @property
     def place_bytes(self) -> int:
-        """Bytes of one place's states."""
+        """Bytes of the states at one position."""
         return self.width * self.dtype.itemsize
 
     @property
@@ -278,14 +278,14 @@ def _lay_out(model: EngineModel, split: Sequence[Pair], batch_size: int, first: 
 
 
 def _places(model: EngineModel, split: Sequence[Pair], first: int) -> list[int]:
-    """How many states are kept of each pair: at the targets alone where they enter the final norm, else everywhere."""
+    """How many states to keep for each pair: only at the targets if they enter the final norm, otherwise everywhere."""
     if first == len(model.parts.blocks):
         return [len(pair.summary_ids) + 1 for pair in split]
     return [_length(pair, model.template) for pair in split]
 
 
 def _is_whole(file: Path, size: int) -> bool:
-    """Whether a file of states has its length and the sealed SHA-256, and the seconds it took are readable."""
+    """Whether a file of states has the right size and SHA-256, and a readable file of the seconds it took."""
     seal, seconds = file.with_name(SEAL), file.with_name(SECONDS)
     if not (file.is_file() and file.stat().st_size == size and seal.is_file() and seconds.is_file()):
         return False
@@ -300,7 +300,7 @@ def _length(pair: Pair, template: Template) -> int:
 
 @torch.no_grad()
 def _stream_dtype(model: EngineModel, pair: Pair, first: int) -> torch.dtype:
-    """The dtype of the model's own hidden states: kept in it, they are neither rounded nor too large for it."""
+    """The dtype of the model's own hidden states: keeping it avoids rounding and overflow."""
     inputs = assemble(model.adapted, collate([pair], model.template).to(model.machine.device))
     stop = min(first, len(model.parts.blocks) - 1)
     with model.machine.autocast():
@@ -311,7 +311,7 @@ def _stream_dtype(model: EngineModel, pair: Pair, first: int) -> torch.dtype:
 def _computed(
     model: EngineModel, split: Sequence[Pair], layout: _Layout, progress: Callable[[int, int], None] | None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Every pair's index with its states, [places, D] each."""
+    """Compute the states: yields every pair's index with its states, [positions, D]."""
     done = 0
     for indices in layout.groups:
         batch = collate([split[i] for i in indices], model.template).to(model.machine.device)
@@ -328,10 +328,10 @@ def _computed(
 
 @torch.no_grad()
 def _agrees(cache: TrunkCache, model: EngineModel, split: Sequence[Pair], index: int) -> bool:
-    """Whether states and losses from the cache are those of the whole model on a document; the model is in eval mode.
+    """Whether the cache gives the whole model's states and losses on a document; the model is in eval mode.
 
-    In low precision a document alone is rounded differently than in the batch its states come from, token by token, so
-    that what is compared there is the states as a whole, and the losses loosely.
+    In low precision, a single document is rounded differently, token by token, than in the batch its states come from,
+    so the states are compared as a whole and the losses with a loose tolerance.
     """
     batch = collate([split[index]], model.template).to(model.machine.device)
     with model.machine.autocast():
@@ -345,7 +345,7 @@ def _agrees(cache: TrunkCache, model: EngineModel, split: Sequence[Pair], index:
 
 
 def _key(model: EngineModel, split: Sequence[Pair], fingerprint: str, layout: _Layout) -> str:
-    """Everything that the states depend on: weights, tokens, precision, attention, versions, device."""
+    """A hash of everything the states depend on: weights, tokens, precision, attention, versions, device."""
     config: Any = model.parts.model.config
     everything = (
         TRUNK_VERSION,
