@@ -1,1 +1,1 @@
-"""One run, from settings to record."""
+"""A single run, from settings to record."""

@@ -1,4 +1,4 @@
-"""Save and load what was trained, in PEFT's format where PEFT has one, with a manifest of what it belongs to."""
+"""Save and load trained parameters, in PEFT's format if it has one, with a manifest of the run they belong to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _PEFT_PREFIX, _PEFT_ADAPTER = "base_model.model.", ".default."
 
 @dataclass(frozen=True)
 class Origin:
-    """What an adapter belongs to."""
+    """The run and base model that an adapter belongs to."""
 
     label: str
     kind: str
@@ -42,7 +42,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class _Written:
-    """Which files a manifest is of."""
+    """The files that a manifest describes."""
 
     tensors: str
     sha256: str
@@ -52,16 +52,16 @@ class _Written:
 def save_adapter(
     adapted: AdaptedModel, folder: Path, origin: Origin, trained: Mapping[str, Tensor] | None = None
 ) -> int:
-    """Write what was trained.
+    """Write the trained parameters.
 
     Args:
         adapted: the trained model.
-        folder: where it is written.
-        origin: what it belongs to.
-        trained: the whole tensors of what was trained, where the model is sharded; None: those of the model.
+        folder: the folder to write to.
+        origin: the run and base model it belongs to.
+        trained: the whole trained tensors if the model is sharded; None: the model's own.
 
     Returns:
-        Bytes of the tensors on disk.
+        Size of the tensors on disk in bytes.
     """
     trained = adapted.trained_parameters() if trained is None else trained
     tensors = {_stored_name(name, adapted): tensor for name, tensor in trained.items()}
@@ -79,13 +79,13 @@ def save_adapter(
 
 @dataclass(frozen=True)
 class SavedAdapter:
-    """What `save_adapter` wrote.
+    """An adapter written by `save_adapter`.
 
     Attributes:
-        origin: what it belongs to.
-        tensors: what was trained, by name.
+        origin: the run and base model it belongs to.
+        tensors: the trained tensors by name.
         files: the names of its files, sorted.
-        sha256: of the file with the tensors.
+        sha256: the SHA-256 of the file with the tensors.
     """
 
     origin: Origin
@@ -95,16 +95,16 @@ class SavedAdapter:
 
 
 def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
-    """What an adapter belongs to, and its tensors; `read_adapter` gives all that was saved, and raises the same."""
+    """The origin and the tensors of an adapter; `read_adapter` returns everything saved, and raises the same errors."""
     saved = read_adapter(folder)
     return saved.origin, saved.tensors
 
 
 def read_adapter(folder: Path) -> SavedAdapter:
-    """Read what `save_adapter` wrote, and check that it is whole.
+    """Read an adapter written by `save_adapter` and check that it is complete.
 
     Raises:
-        ResultsError: a file is missing, truncated or was changed.
+        ResultsError: a file is missing, truncated or modified.
     """
     content = json_files.read_object(folder / MANIFEST, _remedy(folder))
     try:
@@ -128,17 +128,17 @@ def read_adapter(folder: Path) -> SavedAdapter:
 
 
 def _remedy(folder: Path) -> str:
-    """What to do about a damaged or missing file of an adapter: that of a run can be made again by its suite."""
+    """What to do about a damaged or missing file of an adapter; a run's adapter can be made again by its suite."""
     if folder.name == "adapter":
         return remedy(folder / MANIFEST)
     return f"copy the whole folder {folder} again from where the adapter was trained, or train it again"
 
 
 def check_origin(origin: Origin, base: BaseModel, where: Path) -> None:
-    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
+    """Check that a base model has the weights, quantization and tokenizer that an adapter was trained with.
 
     Raises:
-        ResultsError: one of them is another one.
+        ResultsError: one of them differs.
     """
     if origin.model_quantization != base.quantization:
         raise ResultsError(
@@ -157,15 +157,15 @@ def check_origin(origin: Origin, base: BaseModel, where: Path) -> None:
 
 
 def check_belongs(origin: Origin, record: Record, where: Path) -> None:
-    """Check that an adapter belongs to a record: label, kind, options, seed and base model are the same.
+    """Check that an adapter belongs to a record, by label, kind, options, seed and base model.
 
     Args:
-        origin: what the adapter's manifest says.
+        origin: the origin in the adapter's manifest.
         record: the record next to it.
-        where: the adapter's folder, for the message.
+        where: the adapter's folder, for the error message.
 
     Raises:
-        ResultsError: it is of another run.
+        ResultsError: it belongs to another run.
     """
     base = record.provenance.model_fingerprint if record.provenance is not None else None
     pairs = {
@@ -184,10 +184,10 @@ def check_belongs(origin: Origin, record: Record, where: Path) -> None:
 
 
 def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path) -> None:
-    """Put saved tensors into a freshly adapted model.
+    """Load saved tensors into a freshly adapted model.
 
     Raises:
-        ResultsError: names or shapes differ from what this method trains on this model.
+        ResultsError: names or shapes differ from the parameters that this method trains in this model.
     """
     parameters = {_stored_name(name, adapted): p for name, p in adapted.trained_parameters().items()}
     if set(parameters) != set(tensors):
@@ -212,7 +212,7 @@ def _stored_name(name: str, adapted: AdaptedModel) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """PEFT's config holds sets and enums; JSON does not."""
+    """Convert the sets and enums of PEFT's config for JSON."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):

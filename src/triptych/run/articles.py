@@ -1,4 +1,4 @@
-"""The documents that stored predictions are of, where this machine can read them."""
+"""Find the documents of stored predictions, if this machine can read them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,9 @@ from triptych.results.reading import Results
 
 
 def documents_of(results: Results) -> dict[str, str]:
-    """The test documents by id, where they can be read on this machine and have the references that the runs have.
+    """The test documents by id, if this machine can read them and their references match the runs'.
 
-    Nothing is fetched from a network. Empty where a document is missing or belongs to another reference.
+    Nothing is downloaded. The result is empty if a document is missing or has a different reference.
     """
     suite = results.suite
     wanted = {line.id: line.reference for run in results.runs if run.done for line in run.predictions}
@@ -37,5 +37,5 @@ def documents_of(results: Results) -> dict[str, str]:
 
 
 def with_documents(results: Results) -> Results:
-    """The results with their test documents, where these can be read."""
+    """The results with their test documents, if these can be read."""
     return replace(results, documents=documents_of(results))

@@ -1,4 +1,4 @@
-"""Training checkpoints, from which an interrupted run resumes bit for bit."""
+"""Training checkpoints, from which an interrupted run resumes bit by bit identically."""
 
 import hashlib
 import json
@@ -16,23 +16,23 @@ from triptych.errors import ResultsError
 from triptych.results import json_files, tensor_files
 from triptych.storage.files import digest
 
-MAX_TIME_SHARE = 0.02  # of a run that saving may take
+MAX_TIME_SHARE = 0.02  # share of a run's time that saving may take
 NUM_KEPT = 2
 
 
 def room_needed(trained_bytes: int, suite: Suite) -> int:
-    """Bytes on disk that the checkpoints of an unfinished run take, at most: those kept, and one while it is written.
+    """Maximum disk space of an unfinished run's checkpoints in bytes: those kept, plus the one being written.
 
     Args:
-        trained_bytes: of the trained tensors.
-        suite: its settings.
+        trained_bytes: size of the trained tensors.
+        suite: the run's settings.
     """
     return (NUM_KEPT + 1) * num_copies(suite.training.optimizer, suite.training.schedule) * trained_bytes
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved after a step: named tensors, and facts fit for JSON."""
+    """The state saved after a step: named tensors, and facts that fit into JSON."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -40,14 +40,14 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, `STEP.safetensors` with `STEP.json`, of which the last two are kept.
+    """The checkpoints of a run, `STEP.safetensors` with `STEP.json`; the last two are kept.
 
-    The JSON file is written last and holds a SHA-256 over tensors, facts and the run's identity: where it is missing or
-    does not fit, there is no checkpoint.
+    The JSON file is written last and contains a SHA-256 of tensors, facts and the run's identity: a checkpoint is valid
+    only if this file exists and matches.
 
     Args:
-        folder: where they are; created with the first.
-        identity: everything that the run depends on; a checkpoint made with something else is not read.
+        folder: where they are; created with the first one.
+        identity: everything the run depends on; a checkpoint with a different identity is not read.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
@@ -57,24 +57,24 @@ class Checkpoints:
         self._last = time.perf_counter()
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last for its measured cost to stay under `MAX_TIME_SHARE`.
+        """Whether enough time has passed since the last checkpoint to keep its measured cost below `MAX_TIME_SHARE`.
 
-        The first is due at once: it shows what one costs.
+        The first one is due immediately, to measure the cost.
         """
         return (time.perf_counter() - self._last) * MAX_TIME_SHARE >= self._cost
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint, keep the one before it, and remove older ones and those of later steps.
+        """Write a checkpoint, keep the previous one, and remove older ones and those of later steps.
 
-        Later steps are there where the run was resumed from an earlier checkpoint.
+        Later steps exist if the run was resumed from an earlier checkpoint.
 
         Args:
             step: optimizer steps so far.
             tensors: the training state's tensors.
-            facts: everything else, fit for JSON.
+            facts: everything else, as JSON values.
 
         Raises:
-            ResultsError: it cannot be written; those before it are whole.
+            ResultsError: it cannot be written; previous checkpoints are intact.
         """
         began = time.perf_counter()
         file = self.folder / f"{step}.safetensors"
@@ -89,7 +89,7 @@ class Checkpoints:
         self._cost = self._last - began
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole and belongs to this run; a damaged one is skipped."""
+        """The newest intact checkpoint of this run; damaged ones are skipped."""
         for step in self._steps():
             file = self.folder / f"{step}.safetensors"
             try:
@@ -104,5 +104,5 @@ class Checkpoints:
         return hashlib.sha256(json.dumps([self._identity, step, digest, facts], sort_keys=True).encode()).hexdigest()
 
     def _steps(self) -> list[int]:
-        """Steps of the checkpoints in the folder, the newest first."""
+        """The steps of the checkpoints in the folder, newest first."""
         return sorted((int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal()), reverse=True)

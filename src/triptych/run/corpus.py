@@ -1,4 +1,4 @@
-"""The documents of a suite, tokenised with the prompt of each of its methods."""
+"""The documents of a suite, tokenized with the prompt of each of its methods."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,7 +19,7 @@ from triptych.storage.given_documents import name_in_folder
 
 
 def open_data(suite: Suite) -> Dataset:
-    """Find the data set of a suite; nothing is read yet.
+    """Find the data set of a suite without reading it.
 
     Raises:
         DataError: there is no such folder or name.
@@ -30,10 +30,10 @@ def open_data(suite: Suite) -> Dataset:
 
 
 def prompt_of(suite: Suite, entry: SuiteEntry | None = None) -> Prompt:
-    """The prompt of a suite, or of one of its entries that trains nothing.
+    """The prompt of a suite or of one of its entries; entries that train use the suite's.
 
     Raises:
-        ConfigError: an entry that trains would have another prompt than the others.
+        ConfigError: an entry that trains would have a different prompt.
     """
     own = entry.plugin.own_prompt() if entry is not None and isinstance(entry.plugin, Method) else {}
     prompt = Prompt(separator=suite.separator, before=suite.prompt.before, chat=suite.prompt.chat)
@@ -46,12 +46,12 @@ def prompt_of(suite: Suite, entry: SuiteEntry | None = None) -> Prompt:
 
 
 def has_own_prompt(suite: Suite, entry: SuiteEntry) -> bool:
-    """Whether an entry has another prompt than the suite."""
+    """Whether an entry's prompt differs from the suite's."""
     return prompt_of(suite, entry) != prompt_of(suite)
 
 
 def notes_on_prompt(suite: Suite, entry: SuiteEntry) -> dict[str, Any]:
-    """What a record's notes say of an entry with a prompt of its own: the prompt, and a warning."""
+    """Notes for the record of an entry with its own prompt: the prompt and a warning."""
     if not has_own_prompt(suite, entry):
         return {}
     prompt = prompt_of(suite, entry)
@@ -63,16 +63,16 @@ def notes_on_prompt(suite: Suite, entry: SuiteEntry) -> dict[str, Any]:
 
 
 def reserved_positions(entries: Sequence[SuiteEntry]) -> int:
-    """The most positions that virtual tokens of an entry take: documents are cut the same for all entries."""
+    """The most positions that an entry's virtual tokens take: documents are truncated equally for all entries."""
     methods = [entry.plugin for entry in entries if isinstance(entry.plugin, Method)]
     return max((method.num_virtual_tokens_added() for method in methods), default=0)
 
 
 def longest_prompt(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> int:
-    """The most tokens around document and summary over the entries: documents are cut the same for all of them.
+    """The most tokens around document and summary in any entry: documents are truncated equally for all entries.
 
     Raises:
-        ModelError: the tokenizer cannot be used, or lacks a chat template that is asked for.
+        ModelError: the tokenizer cannot be used, or lacks the requested chat template.
     """
     lengths = [_length(prompt_of(suite), base)]
     for entry in entries:
@@ -85,11 +85,11 @@ def longest_prompt(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel)
 
 
 def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, cache: Path) -> Corpus:
-    """Prepare the documents of a suite, or open them where they were prepared before.
+    """Prepare the documents of a suite, or open them if already prepared.
 
     Args:
         suite: the resolved suite.
-        entries: all its entries; how documents are cut depends on all of them.
+        entries: all its entries; truncation depends on all of them.
         base: its base model.
         cache: folder of prepared data.
 
@@ -114,7 +114,7 @@ def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, ca
 
 
 def corpus_of_entry(suite: Suite, entry: SuiteEntry, base: BaseModel, corpus: Corpus, cache: Path) -> Corpus:
-    """The documents of a suite with the prompt of one of its entries; the suite's own where the prompt is the same.
+    """The documents of a suite with an entry's prompt; the suite's own documents if the prompt is the same.
 
     Args:
         suite: the resolved suite.
@@ -124,7 +124,7 @@ def corpus_of_entry(suite: Suite, entry: SuiteEntry, base: BaseModel, corpus: Co
         cache: folder of prepared data.
 
     Raises:
-        InputError: the model cannot be asked so.
+        InputError: the model does not support this prompt.
     """
     if not has_own_prompt(suite, entry):
         return corpus

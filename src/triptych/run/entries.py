@@ -1,4 +1,4 @@
-"""The entries of a suite: each label with its method or baseline and its options, checked and resolved."""
+"""The entries of a suite: labels with their method or baseline and its options, validated and resolved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from triptych.methods.low_rank import LowRankMethod
 from triptych.registry import build, registered
 from triptych.results.records import Record
 
-# Labels that need no kind: variants of a method that many comparisons have.
+# Labels that need no kind: common variants of a method.
 VARIANTS: dict[str, dict[str, Any]] = {
     "last-head": {"kind": "last-layers", "num_blocks": 0, "final_norm": False, "head": "untied"},
     "lora-all": {"kind": "lora", "target_modules": "all-linear"},
@@ -20,7 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class SuiteEntry:
-    """What takes part in a comparison: a method or baseline with its options, under a label.
+    """A participant in a comparison: a method or baseline with its options, under a label.
 
     Attributes:
         label: its name in the suite.
@@ -34,12 +34,12 @@ class SuiteEntry:
 
     @property
     def trains(self) -> bool:
-        """Whether anything is trained; an entry without training runs once, under the first seed."""
+        """Whether anything is trained; an entry without training runs once, with the first seed."""
         return isinstance(self.plugin, Method) and self.plugin.trains
 
     @property
     def options(self) -> dict[str, Any]:
-        """The resolved options, as JSON holds them."""
+        """The resolved options as JSON values."""
         return self.plugin.model_dump(mode="json")
 
 
@@ -47,7 +47,7 @@ def make_entry(label: str, options: dict[str, Any]) -> SuiteEntry:
     """Build the entry of a label.
 
     Args:
-        label: its name; without a `kind` among the options also that of a method, a baseline or one of `VARIANTS`.
+        label: its name; if the options have no `kind`, the name of a method, a baseline or one of `VARIANTS`.
         options: `kind` and the options of the method or baseline.
 
     Raises:
@@ -70,10 +70,10 @@ def make_entry(label: str, options: dict[str, Any]) -> SuiteEntry:
 
 
 def recorded_entry(record: Record) -> SuiteEntry:
-    """The entry of a finished run; targets that were chosen by default are those that it noted.
+    """The entry of a finished run; targets chosen by default are taken from its notes.
 
     Raises:
-        ConfigError: its kind or an option is not known here.
+        ConfigError: its kind or an option is unknown.
     """
     options = {"kind": record.kind, **record.options}
     entry, noted = make_entry(record.label, options), record.notes.get("target_modules")
@@ -83,13 +83,13 @@ def recorded_entry(record: Record) -> SuiteEntry:
 
 
 def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tuple[Suite, list[SuiteEntry]]:
-    """Turn settings from presets, files and flags into a suite whose every key is written out, and its entries.
+    """Resolve settings from presets, files and flags into a suite with every key set, and its entries.
 
-    A section `[method.LABEL]` with a `kind` is a further entry even where `methods` does not list it.
+    A section `[method.LABEL]` with a `kind` adds an entry even if `methods` does not list it.
 
     Args:
-        settings: as a suite file gives them.
-        only: labels named on the command line; they replace `methods` and further entries alike.
+        settings: the settings as in a suite file.
+        only: labels given on the command line; they replace `methods` and any added entries.
 
     Raises:
         ConfigError: an unknown key, name or value.
@@ -110,7 +110,7 @@ def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tupl
 
 
 def is_as_designed(suite: Suite) -> bool:
-    """Whether the sizes are those that `design` notes; where one was changed since, the note is no longer true."""
+    """Whether the sizes are still those in `design`; otherwise `design` no longer describes the suite."""
     design, limits = suite.design, suite.limits
     return design is None or (
         (len(suite.seeds), limits.test_documents, suite.training.max_epochs)
@@ -120,12 +120,12 @@ def is_as_designed(suite: Suite) -> bool:
 
 
 def runs_in_order(suite: Suite, entries: Sequence[SuiteEntry]) -> list[tuple[SuiteEntry, int]]:
-    """The runs of a suite: each entry under each seed, entries without training under the first seed alone."""
+    """The runs of a suite: each entry with each seed, entries without training only with the first seed."""
     return [(entry, seed) for entry in entries for seed in (suite.seeds if entry.trains else suite.seeds[:1])]
 
 
 def smaller_suite(suite: Suite, entries: Sequence[SuiteEntry], train_documents: int) -> Suite:
-    """The suite of a point of the data-size curve: the entries that train, on fewer documents; all else is the same.
+    """The suite for one point of the data-size curve: the entries that train, on fewer documents, otherwise unchanged.
 
     Raises:
         ConfigError: no entry trains.
@@ -147,7 +147,7 @@ def suite_entries(suite: Suite) -> list[SuiteEntry]:
 
 
 def find_entry(entries: Sequence[SuiteEntry], label: str) -> SuiteEntry:
-    """The entry of that label.
+    """The entry with this label.
 
     Raises:
         ConfigError: the suite has none.
@@ -159,10 +159,10 @@ def find_entry(entries: Sequence[SuiteEntry], label: str) -> SuiteEntry:
 
 
 def choose_seeds(suite: Suite, entry: SuiteEntry, asked: Sequence[int] | None) -> Sequence[int]:
-    """The seeds to run an entry under: those asked for, else all that the suite plans for it.
+    """The seeds to run an entry with: those requested, otherwise all that the suite plans for it.
 
     Raises:
-        ConfigError: a seed is asked for that the suite does not have.
+        ConfigError: a requested seed is not in the suite.
     """
     for seed in asked or ():
         if seed not in suite.seeds:

@@ -1,4 +1,4 @@
-"""What a suite will take: the times of a few documents of each method, scaled to all of its runs."""
+"""Estimate the duration of a suite: time a few documents with each method and scale to all of its runs."""
 
 import math
 from collections.abc import Callable
@@ -26,23 +26,23 @@ from triptych.run.timing import (
     time_training,
 )
 
-PROCESS_SECONDS = 6.0  # in which a run's process starts and imports what it needs
-PROBE_DOCUMENTS = 2  # summarized by every method; a whole batch is summarized by one of them alone
+PROCESS_SECONDS = 6.0  # for a run's process to start and import its modules
+PROBE_DOCUMENTS = 2  # summarized by every method; only one of them summarizes a whole batch
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run will take, in seconds.
+    """The estimated duration of a run, in seconds.
 
     Attributes:
-        train_seconds: all epochs, and the learning-rate search.
-        evaluation_seconds: validation before and after every epoch, and the test split.
-        generation_seconds: of the test split.
-        search_seconds: the part of `train_seconds` that the search takes, once for all seeds.
-        document_seconds: of training on one document.
-        loss_seconds: of computing the loss of one document.
-        summary_seconds: of generating one summary.
-        start_seconds: until the run's process works: its start, and the model loaded and made ready.
+        train_seconds: all epochs and the learning-rate search.
+        evaluation_seconds: validation before training and after every epoch, and the loss of the test split.
+        generation_seconds: generating summaries of the test split.
+        search_seconds: the part of `train_seconds` for the search, which is done once for all seeds.
+        document_seconds: training on one document.
+        loss_seconds: computing the loss of one document.
+        summary_seconds: generating one summary.
+        start_seconds: starting the run's process, and loading and preparing the model.
     """
 
     train_seconds: float
@@ -56,19 +56,19 @@ class RunEstimate:
 
     @property
     def seconds(self) -> float:
-        """All of it, the start of its process as well."""
+        """The total, including the start of the process."""
         return self.start_seconds + self.train_seconds + self.evaluation_seconds + self.generation_seconds
 
 
 @dataclass(frozen=True)
 class MethodTimes:
-    """What a method takes for one document of usual length, in seconds.
+    """A method's times for one document of typical length, in seconds.
 
     Attributes:
-        loading: the model, until it is ready; once in a run and in a trial of its search.
-        loss: of computing its loss.
-        summary: of a summary with all its tokens.
-        training: of training on it.
+        loading: loading and preparing the model, once per run and per trial of its search.
+        loss: computing its loss.
+        summary: generating a summary of full length.
+        training: training on it.
     """
 
     loading: float = 0.0
@@ -78,19 +78,19 @@ class MethodTimes:
 
     @property
     def judging(self) -> float:
-        """Of computing its loss in an evaluation or a trial: from the trunk cache, where there is one."""
+        """Computing its loss in an evaluation or a trial, from the trunk cache if there is one."""
         return self.training.judging or self.loss
 
 
 def estimate_runs(checked: CheckedSuite, device: str | None) -> dict[str, RunEstimate]:
-    """Time a few documents with every entry, and scale that to its runs.
+    """Time a few documents with every entry and scale the times to its runs.
 
     Args:
-        checked: the suite, its data prepared.
-        device: cpu, cuda or mps; None: the best there is.
+        checked: the suite with its data prepared.
+        device: cpu, cuda or mps; None: the best available.
 
     Returns:
-        The estimate of each entry, by its label.
+        The estimate of each entry by label.
     """
     times = time_entries(checked, device)
     return {entry.label: estimate_run(checked, entry, times[entry.label]) for entry in checked.entries}
@@ -99,15 +99,15 @@ def estimate_runs(checked: CheckedSuite, device: str | None) -> dict[str, RunEst
 def time_entries(
     checked: CheckedSuite, device: str | None, report: Callable[[str, MethodTimes], None] = lambda label, times: None
 ) -> dict[str, MethodTimes]:
-    """Time a micro-batch, the loss and the summaries of a few documents with every entry.
+    """Time a micro-batch, the loss and summaries of a few documents with every entry.
 
     Args:
-        checked: the suite, its data prepared.
-        device: cpu, cuda or mps; None: the best there is.
-        report: called with the label and the times of each entry as soon as they are known.
+        checked: the suite with its data prepared.
+        device: cpu, cuda or mps; None: the best available.
+        report: called with the label and times of each entry as soon as they are known.
 
     Returns:
-        The times of each entry, by its label; zeros without a model.
+        The times of each entry by label; zeros for an entry without a model.
     """
     timer, found = _Timer(checked, device), {}
     for entry in checked.entries:
@@ -117,12 +117,12 @@ def time_entries(
 
 
 def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -> RunEstimate:
-    """What a run of an entry takes, at most: all epochs, and summaries with all their tokens.
+    """Estimate an entry's run at its maximum: all epochs, and summaries of full length.
 
     Args:
         checked: the suite, which may have fewer documents than the one that was timed.
         entry: the entry.
-        times: of its method.
+        times: the times of its method.
     """
     suite, corpus, took = checked.suite, checked.corpus, times.training
     t, all_of_it = suite.training, len(corpus.train)
@@ -131,7 +131,7 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
     epochs = t.max_epochs if entry.trains else 0
     search = _search_seconds(checked, entry, times, epoch / updates)
     untouched_and_test = times.loss * losses_computed(len(corpus.validation), 0, len(corpus.test))
-    kept = took.keeping if took.judging else 0.0  # the states of the validation split are computed once
+    kept = took.keeping if took.judging else 0.0  # the validation split's states are computed once
     evaluated = len(corpus.validation) * (kept + num_evaluations(epochs, t.eval_every) * times.judging)
     return RunEstimate(
         train_seconds=epochs * epoch + all_of_it * took.keeping + search,
@@ -146,7 +146,7 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
 
 
 def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes, step: float) -> float:
-    """What the search of an entry takes, at `step` seconds for each optimizer step."""
+    """The duration of an entry's search, at `step` seconds per optimizer step."""
     suite, corpus = checked.suite, checked.corpus
     if not entry.trains:
         return 0.0
@@ -158,11 +158,11 @@ def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes
 
 @dataclass
 class _Timer:
-    """Times the methods of one suite; the first that summarizes times a whole batch for all of them.
+    """Times the methods of a suite; the first one to summarize is timed on a whole batch for all of them.
 
     Attributes:
-        batch: the times of a whole batch by that method.
-        probe: its times on `PROBE_DOCUMENTS`.
+        batch: that method's times for a whole batch.
+        probe: its times for `PROBE_DOCUMENTS`.
     """
 
     checked: CheckedSuite
@@ -188,10 +188,10 @@ class _Timer:
         return MethodTimes(loading, loss, summary, training)
 
     def _summary_seconds(self, model: EngineModel, test: TokenizedSplit, loss: float) -> float:
-        """Of one summary with all its tokens.
+        """Seconds for one summary of full length.
 
-        Generation differs little from method to method: a whole batch is timed once, and every method on two documents,
-        by which the times of the batch are scaled.
+        Generation time differs little between methods: a whole batch is timed once, and its times are scaled by each
+        method's times on two documents.
         """
         decoding = DecodingPlan(**self.checked.suite.decoding.model_dump())
         together = min(decoding.batch_size, len(test))

@@ -1,4 +1,4 @@
-"""What a run reports while it works: one type per event, written as JSON lines between processes."""
+"""The events that a run reports: one type per event, sent as JSON lines between processes."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from triptych.run.plan import SuitePlan
 
 StageName = Literal["preparation", "evaluation", "search", "train", "generation", "checkpoint"]
 
-STAGES: dict[StageName, str] = {  # as people are shown them
+STAGES: dict[StageName, str] = {  # as shown to users
     "preparation": "preparing data",
     "evaluation": "evaluating",
     "search": "searching the learning rate",
@@ -25,11 +25,11 @@ STAGES: dict[StageName, str] = {  # as people are shown them
 
 
 class RunId(NamedTuple):
-    """The run, or the trial of its search, that an event is about.
+    """The run, or trial of its search, that an event is about.
 
     Attributes:
-        name: the method's label; in a suite also the number of training documents, or the trial's learning rate, where
-            that is not the suite's own run.
+        name: the method's label; in a suite followed by the number of training documents or the trial's learning rate,
+            unless it is one of the suite's own runs.
         seed: the seed.
     """
 
@@ -38,25 +38,25 @@ class RunId(NamedTuple):
 
 
 class _Event(BaseModel):
-    """Frozen and closed: a field that is not declared is an error."""
+    """Base class: frozen, with undeclared fields forbidden."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def fields(self) -> dict[str, Any]:
-        """The event as it is written: its name, then the fields that were given."""
+        """The fields to write: the event's name, then the fields that were set."""
         return {"event": self.__pydantic_fields__["event"].default, **self.model_dump(exclude_unset=True)}
 
 
 class _WholeEvent(_Event):
-    """An event that is written with all its fields, nested ones as JSON holds them."""
+    """An event that is written with all its fields, nested ones as JSON values."""
 
     def fields(self) -> dict[str, Any]:
-        """The event as it is written: its name, then every field."""
+        """The fields to write: the event's name, then every field."""
         return self.model_dump(mode="json")
 
 
 class StageEvent(_Event):
-    """A stage begins; `epochs` and `total` optimizer steps, at most, are given for training."""
+    """A stage begins; for training, `epochs` and `total` are the maximum epochs and optimizer steps."""
 
     event: Literal["stage"] = "stage"
     stage: StageName
@@ -65,7 +65,7 @@ class StageEvent(_Event):
 
 
 class ProgressEvent(_Event):
-    """How many of the documents, pairs or steps of a stage are done."""
+    """The number of a stage's documents, pairs or steps that are done."""
 
     event: Literal["progress"] = "progress"
     done: int
@@ -73,14 +73,14 @@ class ProgressEvent(_Event):
 
 
 class NoteEvent(_Event):
-    """A sentence that a reader of the run's output should see."""
+    """A message for the reader of the run's output."""
 
     event: Literal["note"] = "note"
     message: str
 
 
 class TrialEvent(_Event):
-    """A trial of the learning-rate search is made; `validation_loss` is None where it diverged."""
+    """A trial of the learning-rate search has ended; `validation_loss` is None if it diverged."""
 
     event: Literal["trial"] = "trial"
     learning_rate: float
@@ -91,13 +91,13 @@ class _TrainingEvent(_Event):
     """The state of training after an optimizer step.
 
     Attributes:
-        epoch: epochs that are finished.
+        epoch: epochs finished.
         step: optimizer steps so far.
         tokens: tokens trained on so far.
-        energy_joules: energy used by the steps so far; None: not measured.
-        train_flops: executed by the steps so far; None: not counted.
-        train_seconds: the training clock.
-        total: optimizer steps, at most.
+        energy_joules: energy used by all steps so far; None: not measured.
+        train_flops: FLOPs executed by all steps so far; None: not counted.
+        train_seconds: time on the training clock.
+        total: maximum number of optimizer steps.
     """
 
     epoch: int
@@ -109,7 +109,7 @@ class _TrainingEvent(_Event):
     total: int
 
     def fields(self) -> dict[str, Any]:
-        """The event as it is written: what is particular to it first, then the state of training."""
+        """The fields to write: those specific to the event, then the state of training."""
         return dict(sorted(super().fields().items(), key=lambda field: field[0] in _TrainingEvent.model_fields))
 
     def history_line(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class StepEvent(_TrainingEvent):
 
 
 class EvaluationEvent(_TrainingEvent):
-    """The end of an epoch: its mean training loss, and the validation loss after it."""
+    """An evaluation: the mean training loss since the last one, and the validation loss."""
 
     event: Literal["evaluation"] = "evaluation"
     train_loss: float
@@ -136,25 +136,25 @@ class EvaluationEvent(_TrainingEvent):
 
 
 class ErrorEvent(_Event):
-    """A child process ends because of an error; it goes to the parent alone, which reports a failed run."""
+    """A child process ends with an error; only the parent receives this event and reports a failed run."""
 
     event: Literal["error"] = "error"
     message: str
 
 
 class DesignEvent(_WholeEvent):
-    """The sizes of the suite were chosen for a time; it concerns no run."""
+    """The suite's sizes were chosen for a time budget; this event concerns no run."""
 
     event: Literal["design"] = "design"
     design: DesignPlan
 
 
 class ResolvedEvent(_WholeEvent):
-    """The settings of the suite are checked and every key has its value; nothing was read yet. It concerns no run.
+    """The suite's settings are validated and every key is set; nothing has been read yet. This event concerns no run.
 
     Attributes:
         suite: the settings.
-        preset: the preset that they began from; empty where they are those of a results folder.
+        preset: the preset that they are based on; empty if they come from a results folder.
         out: the results folder.
     """
 
@@ -165,20 +165,20 @@ class ResolvedEvent(_WholeEvent):
 
 
 class PlanEvent(_WholeEvent):
-    """Model, data and every method were checked: what the suite is going to do. It concerns no run."""
+    """Model, data and every method were checked; describes what the suite will do. This event concerns no run."""
 
     event: Literal["plan"] = "plan"
     plan: SuitePlan
 
 
 class EstimateEvent(_WholeEvent):
-    """A dry run timed a method; it concerns no run.
+    """A dry run timed a method; this event concerns no run.
 
     Attributes:
         label: the method's.
-        seconds: of one of its runs, at most.
-        index: which method it is, from 0.
-        total: how many methods there are.
+        seconds: maximum duration of one of its runs.
+        index: the method's index, from 0.
+        total: number of methods.
     """
 
     event: Literal["estimate"] = "estimate"
@@ -189,13 +189,13 @@ class EstimateEvent(_WholeEvent):
 
 
 class ReadyEvent(_Event):
-    """The suite was checked and its runs begin; it concerns no run.
+    """The suite was checked and its runs begin; this event concerns no run.
 
     Attributes:
         out: the results folder.
-        notes: what to know of the data: what was cut by a seed, what is not read.
+        notes: notes on the data: which splits were cut by a seed, and what is not read.
         language: what ROUGE counts, and why.
-        changes: what the suite adds to that of a results folder that exists, and what stays in it.
+        changes: what the suite adds to an existing results folder, and what stays in it.
     """
 
     event: Literal["ready"] = "ready"
@@ -206,7 +206,7 @@ class ReadyEvent(_Event):
 
 
 class KeptEvent(_Event):
-    """The run was finished before and is kept; it is number `index` (from 0) of `total` runs."""
+    """The run was already finished and is kept; it is number `index` (from 0) of `total` runs."""
 
     event: Literal["kept"] = "kept"
     index: int
@@ -214,7 +214,7 @@ class KeptEvent(_Event):
 
 
 class BeginEvent(_Event):
-    """The run begins, or a trial of the run does; the run is number `index` (from 0) of `total` runs."""
+    """The run, or one of its trials, begins; the run is number `index` (from 0) of `total` runs."""
 
     event: Literal["begin"] = "begin"
     index: int
@@ -222,7 +222,7 @@ class BeginEvent(_Event):
 
 
 class TriedEvent(_Event):
-    """A trial that was made ahead of its run has ended; `message` says what went wrong."""
+    """A trial made ahead of its run has ended; `message` says what went wrong, if anything."""
 
     event: Literal["tried"] = "tried"
     message: str | None
@@ -232,8 +232,8 @@ class DoneEvent(_Event):
     """The run is finished.
 
     Attributes:
-        test_loss: nats per target token; None: it has no model.
-        rouge1: the mean over the test split, F1 in 0-100; None: not scored.
+        test_loss: nats per target token; None: the run has no model.
+        rouge1: mean F1 on the test split, 0-100; None: not scored.
     """
 
     event: Literal["done"] = "done"
@@ -242,18 +242,18 @@ class DoneEvent(_Event):
 
     @classmethod
     def of(cls, record: Record) -> "DoneEvent":
-        """The event that a run with this record is finished."""
+        """The event for a finished run with this record."""
         return cls(test_loss=record.loss.test, rouge1=record.rouge.rouge1 if record.rouge else None)
 
 
 class RemainingEvent(_WholeEvent):
-    """How far the suite is, after every run and now and then; it concerns no run.
+    """The progress of the suite, reported after every run and from time to time; this event concerns no run.
 
     Attributes:
-        done: runs that have ended, kept and failed ones among them.
-        total: runs of the suite.
-        elapsed_seconds: since its first run began.
-        seconds: what the rest takes, by what its runs took so far; None: nothing was measured yet.
+        done: runs that have ended, including kept and failed ones.
+        total: number of runs in the suite.
+        elapsed_seconds: time since its first run began.
+        seconds: estimated time left, based on its runs so far; None: nothing has been measured yet.
     """
 
     event: Literal["remaining"] = "remaining"
@@ -283,19 +283,19 @@ _child_event: TypeAdapter[ChildEvent] = TypeAdapter(Annotated[ChildEvent, Field(
 
 
 def ignore(run: RunId | None, event: Event) -> None:
-    """The listener that does nothing."""
+    """A listener that does nothing."""
 
 
 def format_event(event: Event | ErrorEvent) -> str:
-    """An event as one line of JSON, without its line break."""
+    """An event as one line of JSON, without a line break."""
     return json.dumps(event.fields())
 
 
 def stream_line(run: RunId | None, event: Event) -> str:
-    """An event as `triptych compare --events` prints it: a line of JSON with its time and the run that it is about.
+    """An event as printed by `triptych compare --events`: a line of JSON with the time and the run it is about.
 
     Args:
-        run: None: the event concerns the suite as a whole.
+        run: the run it is about; None: the suite as a whole.
         event: the event.
     """
     about = None if run is None else run._asdict()
@@ -304,10 +304,10 @@ def stream_line(run: RunId | None, event: Event) -> str:
 
 
 def parse_event(line: str) -> ChildEvent:
-    """The event in a line that `format_event` wrote.
+    """Parse a line written by `format_event`.
 
     Raises:
-        RunFailed: the line is not JSON, its event is unknown, or a field is missing, unknown or of another type.
+        RunFailed: the line is not JSON, its event is unknown, or a field is missing, unknown or of the wrong type.
     """
     try:
         return _child_event.validate_json(line)

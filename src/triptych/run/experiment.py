@@ -1,4 +1,4 @@
-"""One run, top to bottom: set up, adapt the model, train, evaluate, generate, score, save, record."""
+"""A run from start to finish: set up, adapt the model, train, evaluate, generate, score, save, record."""
 
 import math
 import shutil
@@ -31,15 +31,15 @@ NOT_TRAINED = "not measured: nothing is trained"
 
 @dataclass
 class RunOutcome:
-    """What a run produced.
+    """The outcome of a run.
 
     Attributes:
-        predictions: one for each test document, scored.
-        cost: what training took; the clocks are added when the record is written.
-        loss: of validation and test split; without a model there is none.
+        predictions: one scored prediction per test document.
+        cost: the cost of training; the clocks are added when the record is written.
+        loss: loss on the validation and test splits; empty without a model.
         parameters: None without a model.
-        training: what training leaves; None where nothing is trained.
-        notes: what else a reader may want to know, by name.
+        training: the outcome of training; None if nothing is trained.
+        notes: further information for the reader, by name.
     """
 
     predictions: list[Prediction]
@@ -59,19 +59,19 @@ def run_experiment(
     listener: Listener,
     plugins: Sequence[str] = (),
 ) -> Record:
-    """Carry out one run and write everything it leaves, `record.json` last.
+    """Execute a run and write all its files, `record.json` last.
 
     Args:
         suite: the resolved suite.
         entry: one of its entries.
         seed: one of its seeds.
         out: the results folder.
-        device: cpu, cuda or mps; None: the best there is.
-        listener: called with each event of the run.
-        plugins: files that plug-ins were loaded from; the record's command names them.
+        device: cpu, cuda or mps; None: the best available.
+        listener: called with every event of the run.
+        plugins: files from which plug-ins were loaded; the record's command includes them.
 
     Raises:
-        TriptychError: the run could not be carried out.
+        TriptychError: the run failed.
     """
     bench = Workbench.begin(suite, entry, seed, out, device, listener)
     tracker = Tracker(suite, f"{entry.label}-{seed}", out / "tracking")
@@ -93,7 +93,7 @@ def run_experiment(
 
 
 def run_trial(suite: Suite, entry: SuiteEntry, rate: float, out: Path, device: str | None, listener: Listener) -> None:
-    """Make one trial of a method's learning-rate search; the run that makes the search finds it.
+    """Make one trial of a method's learning-rate search, to be found by the run that makes the search.
 
     Args:
         suite: as for `run_experiment`.
@@ -114,7 +114,7 @@ def run_trial(suite: Suite, entry: SuiteEntry, rate: float, out: Path, device: s
 
 
 def run_baseline(bench: Workbench, baseline: Baseline) -> RunOutcome:
-    """Predict and score, without a model."""
+    """Predict and score without a model."""
     test = bench.corpus.test
     with bench.stage("generation"):
         texts = baseline.predict([test.document(i) for i in range(len(test))])
@@ -163,7 +163,7 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
 
 
 def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -> Record:
-    """The record of a run, but for its clocks and the digests of its files."""
+    """The record of a run, except for its clocks and the digests of its files."""
     entry, training = bench.entry, outcome.training
     words = ["triptych", "train", entry.label, "OUT/suite.json", "--seeds", str(bench.seed), "--out", "OUT"]
     command = [*words, "--device", bench.machine.device.type]
@@ -192,7 +192,7 @@ def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -
 
 
 def write_run(bench: Workbench, outcome: RunOutcome, record: Record) -> None:
-    """Write predictions and history, then the record with its clocks: where there is a record, the run is done."""
+    """Write predictions and history, then the record with its clocks; a run with a record is done."""
     folder, predictions = bench.folder, outcome.predictions
     with bench.stage("checkpoint"):
         json_files.write_json_lines(

@@ -1,4 +1,4 @@
-"""Files that the runs of one method share (search, trials, micro-batch size), with what they were made with."""
+"""Files shared by the runs of a method (search, trials, micro-batch size), with the settings they were made with."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,12 +15,12 @@ Note = Callable[[str], None]
 
 
 def keep(path: Path, content: BaseModel, made_with: Mapping[str, Any]) -> None:
-    """Write something for the entry's other runs, together with everything that it depends on.
+    """Write content for the entry's other runs, together with everything it depends on.
 
     Args:
         path: the file.
-        content: what it contains.
-        made_with: everything that the content depends on.
+        content: the content to write.
+        made_with: everything the content depends on.
 
     Raises:
         ResultsError: it cannot be written.
@@ -31,17 +31,17 @@ def keep(path: Path, content: BaseModel, made_with: Mapping[str, Any]) -> None:
 def find_kept(
     path: Path, kind: type[Content], name: str, made_with: Mapping[str, Any] | None, note: Note = lambda message: None
 ) -> Content | None:
-    """Read what an earlier run kept, unless it was made with other settings, data, weights or versions.
+    """Read content kept by an earlier run, unless it was made with other settings, data, weights or versions.
 
     Args:
-        path: the file; there may be none.
-        kind: what it contains.
-        name: what to call it in a message.
-        made_with: what this run works with; None: anything is accepted.
-        note: called with a sentence where the file exists and does not belong to this run.
+        path: the file, which may not exist.
+        kind: the type of its content.
+        name: its name in messages.
+        made_with: everything this run depends on; None: anything is accepted.
+        note: called with a sentence if the file exists but does not belong to this run.
 
     Returns:
-        The content, or None if there is none that belongs to this run.
+        The content; None if there is none for this run.
 
     Raises:
         ResultsError: the file is unreadable or contains something else.

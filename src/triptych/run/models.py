@@ -1,4 +1,4 @@
-"""The base model of a suite, adapted by a method: with its weights, or as a sketch without them."""
+"""The base model of a suite adapted by a method: with weights, or as a sketch without them."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.results.records import Parameters
 
-# Advice for a method that makes parameters
+# Advice for a method that creates parameters
 ON_DEVICE = "Create new tensors on the model's device: device=parts.device; a plan uses a model on `meta`."
 
 
@@ -26,16 +26,16 @@ def prepare_model(
     machine: Machine,
     dropout: float | None = None,
 ) -> EngineModel:
-    """Seed every source of chance, load the untouched model, and let the method change it.
+    """Seed all random generators, load the untouched model and let the method change it.
 
-    The model is left in the CPU's memory, so that its weights may be narrowed or cut before they are moved to the
-    machine's device; one that is quantised is there already.
+    The model stays in CPU memory, so that its weights can be narrowed or sharded before they are moved to the machine's
+    device; a quantized model is already on the device.
 
     Args:
         base: the base model.
-        method: changes it.
-        corpus: gives the method its token frequencies, and the engine the sequence to read.
-        seed: of all chance.
+        method: the method that changes it.
+        corpus: provides token frequencies for the method and the sequence template for the engine.
+        seed: the seed of all random generators.
         machine: where the model runs.
         dropout: the suite's `training.dropout`.
 
@@ -56,20 +56,20 @@ def prepare_model(
 def ready_model(
     suite: Suite, base: BaseModel, method: Method, corpus: Corpus, seed: int, machine: Machine, shard: bool = False
 ) -> EngineModel:
-    """A fresh model as the method changes it, on the machine's device, with what the engine finds that it may do.
+    """A fresh model, changed by the method, on the machine's device, with the abilities that the engine finds.
 
     Args:
-        suite: its settings; `engine.plain` leaves the model on the plain path.
+        suite: the settings; `engine.plain` leaves the model on the plain path.
         base: its base model.
-        method: changes it.
+        method: the method that changes it.
         corpus: as for `prepare_model`.
-        seed: of all chance.
+        seed: the seed of all random generators.
         machine: where the model runs.
-        shard: cut its blocks over the ranks of the machine.
+        shard: shard the model over the machine's ranks.
 
     Raises:
         ConfigError: as for `prepare_model`.
-        ModelError: as for `prepare_model`, or the model does not read as it is fed.
+        ModelError: as for `prepare_model`, or the model does not work with the engine's inputs.
     """
     model = prepare_model(base, method, corpus, seed, machine, suite.training.dropout)
     if suite.engine.plain:
@@ -80,7 +80,7 @@ def ready_model(
 
 
 def sketch_model(base: BaseModel, method: Method) -> AdaptedModel:
-    """The adapted model on the `meta` device, with plain attention: every shape, no weights.
+    """The adapted model on the `meta` device with plain attention: all shapes, no weights.
 
     Raises:
         ConfigError: the method's options do not fit the model.
@@ -97,28 +97,28 @@ def sketch_model(base: BaseModel, method: Method) -> AdaptedModel:
 
 
 def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
-    """Token ids of the training documents by falling frequency, ties by id: [at most vocabulary_size]."""
+    """Token ids of the training documents by descending frequency, ties by id: [at most vocabulary_size]."""
     counts = corpus.token_frequencies(vocabulary_size)
     order = np.argsort(-counts, kind="stable")
     return torch.from_numpy(order[counts[order] > 0])
 
 
 def target_matrices(adapted: AdaptedModel) -> tuple[str, ...]:
-    """Name endings of the matrices that the method put something next to, sorted; `()` where there are none."""
+    """The last parts of the names of the matrices that the method adapts, sorted; `()` if there are none."""
     return tuple(sorted({name.rsplit(".", 1)[-1] for name in adapted.notes.get("target_modules") or ()}))
 
 
 def misplaced_parameters(adapted: AdaptedModel) -> tuple[str, ...]:
-    """Names of parameters that the method makes on a device of its own choice, whatever the model's is.
+    """Names of parameters that the method creates on a fixed device instead of the model's.
 
     Args:
-        adapted: the model without weights as the method changes it, see `sketch_model`.
+        adapted: the adapted model without weights, see `sketch_model`.
     """
     return tuple(name for name, each in adapted.trained_parameters().items() if not each.is_meta)
 
 
 def describe_parameters(adapted: AdaptedModel, num_base: int) -> Parameters:
-    """Count parameters by unique storage; `num_base` is the count of the untouched model."""
+    """Count parameters by unique storage; `num_base` is the number of parameters of the untouched model."""
     counts = count_parameters(*adapted.modules())
     return Parameters(
         num_base_parameters=num_base,

@@ -1,4 +1,4 @@
-"""What a record notes of how a model computes: while it trains, over ranks, and in how many bits."""
+"""Notes for a record about training, sharding and quantization."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from triptych.models.parts import embed
 
 
 def notes_on_training(model: EngineModel) -> dict[str, Any]:
-    """What a record's notes say of how a method computes while it trains: dropout rates at work, and the stream's type.
+    """Notes for the record on training: the active dropout rates and the dtype of the residual stream.
 
     Args:
-        model: in eval mode, as it is afterwards.
+        model: the model in eval mode, in which it is left.
     """
     parts = model.parts
     model.train()
@@ -29,7 +29,7 @@ def notes_on_training(model: EngineModel) -> dict[str, Any]:
 
 
 def notes_on_sharding(model: EngineModel) -> dict[str, Any]:
-    """What a record's notes say of a sharded model: over how many ranks, and the most bytes that one of them holds."""
+    """Notes for the record of a sharded model: the number of ranks and the most bytes held by one of them."""
     if not model.is_sharded:
         return {}
     adapted, machine = model.adapted, model.machine
@@ -39,7 +39,7 @@ def notes_on_sharding(model: EngineModel) -> dict[str, Any]:
 
 
 def notes_on_base(model: EngineModel, base: BaseModel) -> dict[str, Any]:
-    """What a record's notes say of how the base model is stored; nothing where it is not quantised."""
+    """Notes for the record on how a quantized base model is stored; empty if it is not quantized."""
     if base.quantization == quantization.NONE:
         return {}
     return {"quantization": quantization.describe(base.quantization, model.parts.model)}

@@ -1,4 +1,4 @@
-"""What a run finds out before it trains: FLOPs of a pass, the micro-batch that fits, and the trunk cache."""
+"""What a run determines before training: FLOPs of a pass, the micro-batch that fits, and the trunk cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,17 +27,17 @@ RECOMPUTED = "memory ran out with one document a pass: each block is computed ag
 
 
 class MicroBatch(Part):
-    """`micro_batch.json`: documents of a forward pass that the first run found to fit, and whether blocks recompute."""
+    """`micro_batch.json`: documents per forward pass that the first run found to fit, and whether blocks recompute."""
 
     micro_batch_size: Annotated[int, Field(ge=1, strict=True)]
     recomputes: bool = False
 
 
 def find_micro_batch(bench: Workbench, model: EngineModel) -> None:
-    """With "auto", set the bench's micro-batch to what the first run found to fit on every rank.
+    """With "auto", set the bench's micro-batch to the size that the first run found to fit on every rank.
 
-    Blocks are recomputed in the backward pass where not even one document fits otherwise. The other runs of the same
-    method read both. With a number in the suite nothing is done.
+    Blocks are recomputed in the backward pass if not even one document fits otherwise. Other runs of the same method
+    read both values. If the suite sets a number, nothing is done.
 
     Raises:
         OutOfMemory: a pass over one document does not fit.
@@ -64,9 +64,9 @@ class FlopModels:
 
     Attributes:
         sketch: the model without weights.
-        plain: on the plain path.
-        executed: on the path that is taken; None: it is the plain one.
-        first: the block from which a pass begins, with the trunk cache; None: from the embeddings.
+        plain: FLOPs on the plain path.
+        executed: FLOPs on the executed path; None: it is the plain path.
+        first: with a trunk cache, the block from which a pass starts; None: from the embeddings.
     """
 
     sketch: EngineModel
@@ -76,20 +76,20 @@ class FlopModels:
 
     @cached_property
     def recomputing(self) -> FlopModel:
-        """On the path that is taken, with blocks recomputed in the backward pass; counted when it is asked for."""
+        """FLOPs on the executed path with blocks recomputed in the backward pass; counted on first use."""
         return training_flops(replace(self.sketch, recomputes=True), self.first)
 
     def count(
         self, rows: int, positions: int, targets: int, chosen: int, recomputes: bool = False
     ) -> tuple[float, float]:
-        """FLOPs of a pass on the path that is taken, and on the plain one, by the numbers of its `WorkShape`.
+        """FLOPs of a pass on the executed path and on the plain one, given the numbers of its `WorkShape`.
 
         Args:
-            rows: sequences.
-            positions: of each.
-            targets: places where the loss is read.
-            chosen: places where the last block is computed, if it is computed at chosen places.
-            recomputes: whether blocks are computed again in the backward pass.
+            rows: number of sequences.
+            positions: positions in each sequence.
+            targets: number of targets.
+            chosen: positions at which the last block is computed, if it is pruned.
+            recomputes: whether blocks are recomputed in the backward pass.
         """
         everywhere = (rows, positions, rows * positions)  # the plain path computes logits at every position
         plain = self.plain.count(*everywhere)
@@ -100,12 +100,12 @@ class FlopModels:
 
 
 def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> FlopModels | None:
-    """FLOPs of a training pass from the embeddings; None, with a note, where they cannot be counted."""
+    """FLOPs of a training pass from the embeddings; None, with a note, if they cannot be counted."""
     sketch = sketch_of(bench, method, model)
     try:
         executed = training_flops(sketch) if model.can.logits_at_targets else None
         return FlopModels(sketch, training_flops(sketch.on_plain_path()), executed)
-    # a family that looks at values, or whose work follows no formula
+    # a family that uses tensor values, or whose FLOPs do not follow the formula
     except (ArithmeticError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
         advice = f" {ON_DEVICE}" if "expected device meta" in reason else ""
@@ -114,19 +114,19 @@ def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> Flo
 
 
 def sketch_of(bench: Workbench, method: Method, model: EngineModel) -> EngineModel:
-    """The same model without weights, for counting what a pass computes."""
+    """The same model without weights, for counting the FLOPs of a pass."""
     return model.as_sketch(sketch_model(bench.base, method))
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """The trunk cache of the training split, the FLOPs of a training pass from it and of making it; or none.
+    """The trunk cache of the training split, if any, with the FLOPs of a training pass from it and of making it.
 
     Attributes:
         cache: the cache.
-        step: of a pass from it; None: there is no cache, or FLOPs cannot be counted.
-        flops: of making it.
-        validation: the cache of the validation split; None: its loss is computed by the whole model.
+        step: FLOPs of a pass from it; None: there is no cache, or FLOPs cannot be counted.
+        flops: FLOPs of making it.
+        validation: the cache of the validation split; None: the whole model computes its loss.
     """
 
     cache: TrunkCache | None = None
@@ -135,20 +135,20 @@ class Trunk:
     validation: TrunkCache | None = None
 
     def counter(self, flops: FlopModels | None) -> CountFlops:
-        """What counts the FLOPs of the loop's passes: zeros where they cannot be counted."""
+        """A function that counts the FLOPs of the loop's passes; returns zeros if they cannot be counted."""
         if flops is None:
             return lambda *shape: (0.0, 0.0)
         return replace(flops, executed=self.step, first=self.cache.first).count if self.cache else flops.count
 
 
 def open_trunk(bench: Workbench, method: Method, model: EngineModel, flops: FlopModels | None) -> Trunk:
-    """The trunk caches of a run where the model can use them; FLOPs are charged to the run, whoever made the cache.
+    """Open a run's trunk caches if the model can use them; their FLOPs are charged to the run, whoever made them.
 
     Args:
-        bench: of the run.
-        method: what is trained.
-        model: the model that it adapted.
-        flops: what `fit_flop_models` found; None: those of the cache cannot be counted either.
+        bench: the run.
+        method: the method to train.
+        model: the model it adapted.
+        flops: the result of `fit_flop_models`; None: FLOPs of the cache cannot be counted either.
     """
     first = usable_from(model)
     if first is None:
@@ -169,7 +169,7 @@ def open_trunk(bench: Workbench, method: Method, model: EngineModel, flops: Flop
 
 
 def validation_states(bench: Workbench, method: Method, model: EngineModel, train: TrunkCache) -> TrunkCache | None:
-    """The states of the validation split, where they are read more than once and fit in next to those of training."""
+    """The states of the validation split, if they are read more than once and fit next to the training states."""
     suite, split = bench.suite, bench.corpus.validation
     evaluations = num_evaluations(suite.training.max_epochs, suite.training.eval_every)
     evaluations += len(planned_trials(suite, method, len(bench.corpus.train)))
@@ -179,6 +179,6 @@ def validation_states(bench: Workbench, method: Method, model: EngineModel, trai
 
 
 def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:
-    """What the run's trunk store has of a split, or what is computed now; see `open_cache`."""
+    """The states of a split in the run's trunk store, computed if missing; see `open_cache`."""
     store = trunk_store(cache_folder() / "trunk", bench.suite.cache.max_bytes)
     return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress)

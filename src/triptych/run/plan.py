@@ -1,4 +1,4 @@
-"""What a suite is going to do, as plain data: its methods and runs, the data as it is read, disk; known at once."""
+"""The plan of a suite as plain data: its methods and runs, the data, disk space; known before any run."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,15 +14,15 @@ class PlannedRow(_Part):
     """The runs of one method.
 
     Attributes:
-        label: the method's.
-        kind: the method or baseline.
-        seeds: one run each.
-        done: how many of the runs are finished already.
-        num_trainable_parameters: what it trains; None: it has no model.
-        num_added_parameters: what it adds to the base model; None: it has no model.
-        targets: endings of the names of matrices that the method adapts; empty: none.
-        stored_bytes: of what one run stores of its trained parameters.
-        checkpoint_bytes: of its checkpoints while a run is unfinished, at most.
+        label: the method's label.
+        kind: its kind of method or baseline.
+        seeds: its seeds, one run each.
+        done: number of runs already finished.
+        num_trainable_parameters: parameters it trains; None: it has no model.
+        num_added_parameters: parameters it adds to the base model; None: it has no model.
+        targets: last parts of the names of the matrices it adapts; empty: none.
+        stored_bytes: bytes of the trained parameters that one run stores.
+        checkpoint_bytes: maximum bytes of the checkpoints of an unfinished run.
     """
 
     label: str
@@ -37,14 +37,14 @@ class PlannedRow(_Part):
 
 
 class ExamplePair(_Part):
-    """A training pair as it is read, both texts shortened.
+    """A training pair as the model reads it, with both texts shortened.
 
     Attributes:
-        id: the pair's.
+        id: the pair's id.
         document: its beginning.
         summary: its beginning.
-        document_tokens: how many tokens of the document are read.
-        summary_tokens: tokens of the whole summary.
+        document_tokens: number of document tokens that are read.
+        summary_tokens: number of tokens in the whole summary.
     """
 
     id: str
@@ -55,21 +55,21 @@ class ExamplePair(_Part):
 
 
 class SuitePlan(_Part):
-    """What a suite is going to do.
+    """What a suite will do.
 
     Attributes:
-        suite: its settings, every key written out.
-        preset: the preset that they began from.
+        suite: its settings with every key set.
+        preset: the preset that they are based on.
         out: the results folder.
         data: the documents: how many are used, dropped and truncated, what was cut, what is not read.
         columns: which column is read as `document`, `summary` and `id`; empty where the source has no columns.
         example: the first training pair.
         language: what ROUGE counts, and why.
-        num_base_parameters: of the base model; None: no method has a model.
-        rows: in order.
-        smaller: the suites of its data-size curve, on fewer training documents each.
-        notes: sentences on what the suite leaves unused of its model, such as a chat template.
-        model_commit: of a model on the Hub; None: it is local. That of the data is in `data`.
+        num_base_parameters: parameters of the base model; None: no method has a model.
+        rows: the methods in order.
+        smaller: the suites of its data-size curve, each on fewer training documents.
+        notes: sentences on features of the model that the suite does not use, such as a chat template.
+        model_commit: the commit of a model on the Hub; None: it is local. That of the data is in `data`.
     """
 
     suite: Suite
@@ -87,20 +87,20 @@ class SuitePlan(_Part):
 
     @property
     def num_runs(self) -> int:
-        """Runs of this suite, those that are done among them; those of `smaller` come on top."""
+        """Number of runs in this suite, including finished ones, without those of `smaller`."""
         return sum(len(row.seeds) for row in self.rows)
 
     @property
     def num_left(self) -> int:
-        """Runs that are not done, those of `smaller` among them."""
+        """Number of runs that are not done, including those of `smaller`."""
         return self.num_runs - sum(row.done for row in self.rows) + sum(plan.num_left for plan in self.smaller)
 
     @property
     def stored_bytes(self) -> int:
-        """Of all trained parameters of this suite; those of `smaller` come on top."""
+        """Bytes of all stored parameters of this suite, without those of `smaller`."""
         return sum(row.stored_bytes * len(row.seeds) for row in self.rows)
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Of the checkpoints of one run while it is unfinished, at most."""
+        """Maximum bytes of the checkpoints of one unfinished run."""
         return max((row.checkpoint_bytes for row in self.rows), default=0)
