@@ -1,4 +1,4 @@
-"""Find before any work begins whatever is wrong with a suite, its model, data and device; nothing is written to OUT."""
+"""Check a suite, its model, data and device before any work begins; nothing is written to OUT."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -44,20 +44,20 @@ from triptych.text import languages
 
 @dataclass
 class CheckedSuite:
-    """A suite that can be carried out, its documents prepared.
+    """A suite that can be run, with its documents prepared.
 
     Attributes:
         suite: the resolved suite.
         entries: all its entries.
         base: its base model.
-        corpus: its documents, tokenised.
-        parameters: by label, for entries with a model.
-        language: of the summaries.
-        targets: by label, the name endings of the matrices that the method adapts.
-        emulated: the precision, where the device has no instructions for it; else empty.
-        misplaced: by label, parameters that the method does not make on the model's device.
-        asked: by label, the documents for entries with a prompt of their own.
-        scaled: the suites of a data-size curve, by their number of training documents.
+        corpus: its documents, tokenized.
+        parameters: parameter counts by label, for entries with a model.
+        language: the language of the summaries.
+        targets: by label, the last parts of the names of the matrices that the method adapts.
+        emulated: the precision if the device has no instructions for it; otherwise empty.
+        misplaced: by label, parameters that the method does not create on the model's device.
+        asked: by label, the documents of entries with their own prompt.
+        scaled: the suites of a data-size curve, by number of training documents.
     """
 
     suite: Suite
@@ -73,20 +73,20 @@ class CheckedSuite:
     scaled: dict[int, "CheckedSuite"] = field(default_factory=dict)
 
     def corpus_of(self, entry: SuiteEntry) -> Corpus:
-        """The documents with the prompt of an entry."""
+        """The documents with an entry's prompt."""
         return self.asked.get(entry.label, self.corpus)
 
     def by_folder(self, out: Path) -> dict[Path, "CheckedSuite"]:
-        """This suite and those of its data-size curve, by their results folders.
+        """This suite and those of its data-size curve, by results folder.
 
         Args:
-            out: the results folder of this suite.
+            out: this suite's results folder.
         """
         return {out: self} | {layout.scaled_folder(out, size): smaller for size, smaller in self.scaled.items()}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what is unused of the model, what is slow, and what of a method cannot be measured."""
+        """Sentences on unused features of the model, slow precision, and methods that cannot be measured fully."""
         return (
             *self._of_chat,
             *self._of_precision,
@@ -95,7 +95,7 @@ class CheckedSuite:
 
     @property
     def _of_chat(self) -> tuple[str, ...]:
-        """Whether a chat template is left unused, in a sentence."""
+        """A note if a chat template is left unused."""
         asked = [prompt_of(self.suite), *(prompt_of(self.suite, entry) for entry in self.entries)]
         if not has_chat_template(self.base.tokenizer) or any(prompt.chat for prompt in asked):
             return ()
@@ -107,7 +107,7 @@ class CheckedSuite:
 
     @property
     def _of_precision(self) -> tuple[str, ...]:
-        """Whether the device is slow in the precision asked for, in a sentence."""
+        """A note if the device is slow in the requested precision."""
         if not self.emulated:
             return ()
         return (
@@ -117,21 +117,21 @@ class CheckedSuite:
 
     @property
     def runs(self) -> list[tuple[SuiteEntry, int]]:
-        """Each run in order: its entry and seed."""
+        """The runs in order, as entry and seed."""
         return runs_in_order(self.suite, self.entries)
 
 
 def check_suite(
     suite: Suite, entries: Sequence[SuiteEntry], device: str | None, cache: Path, only: SuiteEntry | None = None
 ) -> CheckedSuite:
-    """Make sure that model, data, device and every entry's options fit together.
+    """Check that model, data, device and every entry's options fit together.
 
     Args:
         suite: the resolved suite.
-        entries: all its entries; how documents are cut depends on all of them.
-        device: cpu, cuda or mps; None: the best there is.
+        entries: all its entries; truncation depends on all of them.
+        device: cpu, cuda or mps; None: the best available.
         cache: folder of prepared data.
-        only: the one entry that will be run, and so checked; None: every entry.
+        only: the only entry to run and check; None: every entry.
 
     Raises:
         InputError: something does not fit; the message says what to do.
@@ -140,7 +140,7 @@ def check_suite(
     chosen_device = choose_device(device)
     precision = choose_precision(suite.training.precision, chosen_device)
     refuse_sharding(suite, precision)
-    open_data(suite)  # a missing folder is reported before anything else of data and model
+    open_data(suite)  # report a missing folder before any other problem of data and model
     base = BaseModel.of(suite)
     _check_context_length(suite, entries, base)
     base.check_quantization()
@@ -190,17 +190,17 @@ def _of_device(label: str, names: Sequence[str]) -> str:
 
 @contextmanager
 def temporary_cache() -> Iterator[Path]:
-    """A folder for prepared data that is removed afterwards, for a dry run."""
+    """A temporary folder for the prepared data of a dry run."""
     with tempfile.TemporaryDirectory(prefix="triptych-") as folder:
         yield Path(folder)
 
 
 def _sketch(base: BaseModel, entry: SuiteEntry) -> AdaptedModel:
-    """The model without weights as an entry's method changes it.
+    """The model without weights, changed by an entry's method.
 
     Raises:
         ConfigError: the options do not fit the model.
-        ModelError: the method cannot work on this family.
+        ModelError: the method does not support this family.
     """
     assert isinstance(entry.plugin, Method)
     try:
@@ -226,10 +226,10 @@ def _sketch(base: BaseModel, entry: SuiteEntry) -> AdaptedModel:
 def _try_generating(
     suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, corpus: Corpus, device: str | None
 ) -> None:
-    """Let each method generate a few tokens with a recurrent family: its configuration does not show what fails there.
+    """Generate a few tokens with each method: for a recurrent family, the configuration does not show what fails.
 
     Raises:
-        ModelError: a method cannot, with its label.
+        ModelError: a method fails; the message has its label.
     """
     machine = start_machine(device, suite.training.precision)
     decoding = DecodingPlan(**suite.decoding.model_dump())
@@ -243,7 +243,7 @@ def _try_generating(
 
 
 def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> None:
-    """Make sure that virtual tokens, a document and a summary fit into the model's context together."""
+    """Check that virtual tokens, a document and a summary fit into the model's context together."""
     around = longest_prompt(suite, entries, base)
     length, virtual = base.context_length, reserved_positions(entries)
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)

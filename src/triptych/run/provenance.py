@@ -1,4 +1,4 @@
-"""What the figures of a run depend on: versions, commit, hardware, command and time."""
+"""Record what a run's results depend on: versions, commit, hardware, command and time."""
 
 import os
 import platform
@@ -46,17 +46,17 @@ FURTHER_PACKAGES = (
 )
 NOT_INSTALLED = "not installed"
 _SOURCE_STATUS = ("status", "--porcelain", "--untracked-files=normal", "--", "src", "pyproject.toml")
-BUILT_FROM = "built_from.txt"  # of the package: the commit, and whether files were "changed" or "unchanged"
+BUILT_FROM = "built_from.txt"  # a file in the package: the commit, and whether files were "changed" or "unchanged"
 
 
 def collect(command: list[str], base: BaseModel, fingerprint: str | None, machine: Machine) -> Provenance:
-    """The provenance of a run on this machine, now.
+    """Collect the provenance of a run on this machine.
 
     Args:
-        command: the words of the command that makes the run again.
+        command: the words of the command that repeats the run.
         base: the suite's base model.
-        fingerprint: that of the base model; None for a run without a model.
-        machine: what the run ran on.
+        fingerprint: the base model's fingerprint; None for a run without a model.
+        machine: the machine of the run.
     """
     commit, dirty = _commit()
     packages = (*RECORDED_PACKAGES, *quantization.packages(base.quantization))
@@ -86,7 +86,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
 
     Args:
         device: the device that a run would use.
-        precision: its precision there, where a suite asks for none.
+        precision: its default precision on that device.
     """
     commit, dirty = _commit()
     installed = {name: version_of(name) for name in (*RECORDED_PACKAGES, *FURTHER_PACKAGES)}
@@ -108,7 +108,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
 
 
 def version_of(package: str) -> str:
-    """The version of a package as it is installed here, or `not installed`."""
+    """The installed version of a package, or `not installed`."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -116,11 +116,11 @@ def version_of(package: str) -> str:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the clone that this package runs from or was built from, and whether its source was changed.
+    """The commit of the clone that this package runs from or was built from, and whether its source was modified.
 
-    Only what can change a result counts: `src/`, new files in it included, since a method there is found by itself, and
-    `pyproject.toml`. A suite file or a zip elsewhere in the clone changes nothing. None for both where there is no
-    clone; a package built from one has the file that setup.py wrote.
+    Only changes that can affect results count: `pyproject.toml` and `src/`, including new files, because methods there
+    are discovered automatically. A suite file or a zip elsewhere in the clone does not count. Without a clone, both are
+    None, unless the package was built from one and has the file that setup.py wrote.
     """
     package = Path(triptych.__file__).resolve().parent
     home = package.parents[1]
@@ -130,7 +130,7 @@ def _commit() -> tuple[str | None, bool | None]:
             return commit, state == "changed"
         return None, None
     try:
-        git = ["git", "--no-optional-locks", "-C", str(home)]  # `status` may else leave .git/index.lock
+        git = ["git", "--no-optional-locks", "-C", str(home)]  # otherwise `status` may leave .git/index.lock behind
         commit, status = (
             subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode(
                 "utf-8", "replace"
@@ -143,7 +143,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Processor, memory and GPU of this machine, for the record."""
+    """Processor, memory and GPU of this machine for the record."""
     facts: dict[str, Any] = {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

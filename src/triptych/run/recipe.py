@@ -1,4 +1,4 @@
-"""The training recipe, from the settings of the suite and of the method."""
+"""The training recipe, from the settings of the suite and the method."""
 
 from triptych.config.schema import Suite
 from triptych.contracts import Method
@@ -8,15 +8,15 @@ from triptych.engine.training import TrainingPlan
 def training_plan(
     suite: Suite, method: Method, rate: float, seed: int, micro_batch: int, recomputes: bool = False
 ) -> TrainingPlan:
-    """The recipe, the same for every method except for what `TrainingPlan` names.
+    """The training recipe, the same for every method except as noted in `TrainingPlan`.
 
     Args:
         suite: the resolved suite.
-        method: gives the weight decay.
+        method: the method, which sets the weight decay.
         rate: the peak learning rate.
-        seed: of the order of documents and of dropout.
-        micro_batch: documents of a forward pass.
-        recomputes: blocks are computed again in the backward pass.
+        seed: the seed of document order and dropout.
+        micro_batch: documents per forward pass.
+        recomputes: whether blocks are recomputed in the backward pass.
     """
     t = suite.training
     return TrainingPlan(

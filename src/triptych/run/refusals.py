@@ -1,4 +1,4 @@
-"""Settings that do not go with a base model in 4 bits, or with one that is sharded."""
+"""Refuse settings that are incompatible with a 4-bit or sharded base model."""
 
 from collections.abc import Mapping
 
@@ -16,11 +16,11 @@ _SHARDING = 'engine.sharding = "full"'
 
 
 def refuse_trained_weights(base: BaseModel, adapted: Mapping[str, AdaptedModel]) -> None:
-    """Make sure that no method trains weights of a base model that is quantised.
+    """Check that no method trains weights of a quantized base model.
 
     Args:
         base: the base model.
-        adapted: by label, the models without weights as the methods change them.
+        adapted: by label, the adapted models without weights.
 
     Raises:
         ConfigError: some do; the message names all of them.
@@ -39,14 +39,14 @@ def refuse_trained_weights(base: BaseModel, adapted: Mapping[str, AdaptedModel])
 
 
 def refuse_sharding(suite: Suite, precision: str) -> None:
-    """Make sure that a suite's settings fit a model that is sharded, if it is to be.
+    """Check that a suite's settings support sharding, if it is enabled.
 
     Args:
-        suite: its settings.
-        precision: of forward passes, chosen for the device.
+        suite: the suite.
+        precision: precision of forward passes on the device.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not support it.
     """
     if suite.engine.sharding == "none":
         return
@@ -73,11 +73,11 @@ def refuse_sharding(suite: Suite, precision: str) -> None:
 
 
 def refuse_to_cut(suite: Suite, adapted: Mapping[str, AdaptedModel]) -> None:
-    """Make sure that the models of a suite can be cut into their blocks, if they are to be sharded.
+    """Check that a suite's models can be sharded by blocks, if sharding is enabled.
 
     Args:
-        suite: its settings.
-        adapted: by label, the models without weights as the methods change them.
+        suite: the suite.
+        adapted: by label, the adapted models without weights.
 
     Raises:
         ConfigError: some cannot; the message names their methods.

@@ -1,4 +1,4 @@
-"""Turn generated tokens into scored predictions, and their scores into the means that a record holds."""
+"""Turn generated tokens into scored predictions, and average their scores for the record."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,30 +14,30 @@ from triptych.registry import find, registered
 from triptych.results.records import ROUGE_PARTS, ROUGE_SCORES, ROUGE_TYPES, Prediction, Rouge, TextShape
 from triptych.text import languages
 
-if TYPE_CHECKING:  # predictions of other tools are scored without torch
+if TYPE_CHECKING:  # predictions from other tools are scored without torch
     from transformers import PreTrainedTokenizerBase
 
     from triptych.corpus.arrow import TokenizedSplit
     from triptych.corpus.prepare import Corpus
     from triptych.engine.evaluation import SplitLoss
 
-ALWAYS = ("rouge", "text-shape")  # the metrics that every record holds
-RESERVED = {*ROUGE_SCORES, *TextShape.model_fields, "empty", "loss", "targets"}  # names that no further score has
-MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is recognised from
+ALWAYS = ("rouge", "text-shape")  # the metrics in every record
+RESERVED = {*ROUGE_SCORES, *TextShape.model_fields, "empty", "loss", "targets"}  # names no further score may have
+MOST_REFERENCES = 2000  # references, evenly spaced over a split, from which its language is recognized
 
 
 def to_text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
-    """Generated tokens as text, without special tokens and outer white space."""
+    """Decode generated tokens, without special tokens and surrounding white space."""
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def choose_language(suite: Suite, corpus: "Corpus") -> languages.Language:
-    """The language of the suite's summaries, by its setting and the references of validation and test.
+    """The language of the suite's summaries, from its setting and the validation and test references.
 
-    Training references do not count: with fewer training documents the scores stay what they are.
+    Training references do not count, so the scores do not change with fewer training documents.
 
     Raises:
-        ConfigError: the language asked for would leave much of the references uncounted.
+        ConfigError: the chosen language would leave much of the references uncounted.
     """
     references = [split.reference(i) for split in (corpus.validation, corpus.test) for i in evenly_chosen(len(split))]
     return languages.choose(suite.rouge.language, references, suite.data)
@@ -50,14 +50,14 @@ def evenly_chosen(count: int) -> list[int]:
 
 
 def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metric]:
-    """Metrics by their names; one with a field `language` is given the language that is counted.
+    """Metrics by name; those with a field `language` are given the scoring language.
 
     Args:
         language: one of `languages.LANGUAGES`.
-        names: those that are wanted; None: all that are registered.
+        names: the metrics to return; None: all registered ones.
 
     Raises:
-        ConfigError: nothing is registered under a name.
+        ConfigError: a name is not registered.
     """
     wanted = registered(Metric) if names is None else {name: find(Metric, name) for name in names}
     given = {"language": language}
@@ -72,15 +72,15 @@ def score_predictions(
     losses: "SplitLoss | None",
     language: str,
 ) -> list[Prediction]:
-    """Score predictions with every registered metric, in file order of the split.
+    """Score predictions with every registered metric, in the split's file order.
 
     Args:
         split: the test split.
-        texts: a prediction for each of its documents.
-        lengths: tokens generated for each; None for a method without a model.
-        cap: the most tokens that a summary may have.
-        losses: loss of each document; None for a method without a model.
-        language: what is counted, one of `languages.LANGUAGES`.
+        texts: one prediction per document.
+        lengths: number of tokens generated for each; None for a method without a model.
+        cap: maximum number of tokens in a summary.
+        losses: the documents' losses; None for a method without a model.
+        language: the language used for scoring, one of `languages.LANGUAGES`.
     """
     known = metrics(language)
     predictions = []
@@ -107,13 +107,13 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
     """Every score of one prediction.
 
     Args:
-        metrics: by their registered names.
+        metrics: metrics by registered name.
         prediction: the generated summary.
         reference: the reference summary.
-        document: empty if it is not known; scores that need it are left out.
+        document: the document; empty if unknown: scores that need it are left out.
 
     Raises:
-        ConfigError: two metrics give a score of the same name, or one gives a score a name in `RESERVED`.
+        ConfigError: two metrics give scores of the same name, or a score has a name in `RESERVED`.
     """
     scores: dict[str, float] = {}
     for name, metric in metrics.items():
@@ -143,7 +143,7 @@ def rouge(predictions: Sequence[Prediction], language: languages.Language) -> Ro
 
 
 def text_shape(predictions: Sequence[Prediction]) -> TextShape:
-    """Means over the split of what the predictions look like."""
+    """Mean text-shape measures over the split."""
     scored = predictions[0].scores
     return TextShape(
         **{name: _mean(predictions, name) for name in ("prediction_words", "reference_words", "repeated_trigrams")},
@@ -154,14 +154,14 @@ def text_shape(predictions: Sequence[Prediction]) -> TextShape:
 
 
 def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Means over the split of what metrics other than ROUGE and the text's shape score."""
+    """Mean scores over the split from metrics other than ROUGE and text shape."""
     if not predictions:
         return {}
     return {name: _mean(predictions, name) for name in predictions[0].scores if name not in RESERVED}
 
 
 def signatures(language: str) -> dict[str, str]:
-    """The signature of every registered metric, counting in that language."""
+    """The signature of every registered metric for a language."""
     return {name: metric.signature() for name, metric in metrics(language).items()}
 
 

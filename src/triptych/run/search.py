@@ -1,4 +1,4 @@
-"""The learning-rate search: rates compared on short trials, the best two on longer ones, equally for every method."""
+"""The learning-rate search, the same for every method: all rates on short trials, then the best two on longer ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,19 +16,19 @@ from triptych.results.records import SearchResult, Trial
 from triptych.run.kept import Note, find_kept, keep
 from triptych.run.recipe import training_plan
 
-FINALISTS = 2  # rates that are tried again on longer trials
+FINALISTS = 2  # rates that get a second, longer trial
 MAX_WIDENINGS = 2  # rates beyond the grid that may be tried
-WIDENING_STEPS = 3  # of a short trial: after one or two steps, the highest rate is ahead even where it diverges later
+WIDENING_STEPS = 3  # minimum of a short trial: after one or two steps, the highest rate leads even if it diverges later
 
 
 class Budget(NamedTuple):
-    """The optimizer steps that the trials of a method may take.
+    """The optimizer steps available for a method's trials.
 
     Attributes:
-        total: of all trials together.
-        first: of a trial of the first round.
-        most: of any trial: those of one epoch.
-        widenings: rates beyond the grid that may be tried.
+        total: steps of all trials together.
+        first: steps of a trial in the first round.
+        most: maximum steps of any trial, those of one epoch.
+        widenings: number of rates beyond the grid that may be tried.
     """
 
     total: int
@@ -37,22 +37,22 @@ class Budget(NamedTuple):
     widenings: int
 
     def of_finalist(self, first_trials: int) -> int:
-        """Steps of a trial of the second round, when so many were made in the first; as many: there is no second."""
+        """Steps per trial of the second round after that many first trials; `first` if there is no second round."""
         return min(self.most, max(self.first, (self.total - first_trials * self.first) // FINALISTS))
 
 
 def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) -> Budget:
-    """The budget of a search: a share of the steps of the shortest run in which training lowers the loss.
+    """The budget of a search: a share of the steps of the shortest run that lowers the loss.
 
-    That run gains until its first evaluation, and then stops after `patience` evaluations; under
-    `warmup_stable_decay` its decay follows. So the search takes at most this share of the steps of any such run, unless
-    it is less than a step for each trial: no trial has fewer.
+    That run improves until its first evaluation and then stops after `patience` evaluations; with
+    `warmup_stable_decay`, its decay follows. The search thus takes at most this share of the steps of any such run,
+    unless that is less than one step per trial, the minimum.
 
     Args:
         plan: the recipe of the run.
-        documents: training pairs.
-        share: of the steps of that run.
-        rates: learning rates of the first round.
+        documents: number of training pairs.
+        share: the share of that run's steps.
+        rates: number of learning rates in the first round.
     """
     epoch = steps_per_epoch(documents, plan)
     gain, stop = (evaluation_step(number, plan.eval_every, epoch) for number in (1, 1 + plan.patience))
@@ -61,21 +61,21 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
         schedule = plan.schedule_of(epoch, epoch * plan.max_epochs)
         shortest += schedule.decay_steps(gain)
     total = int(share * min(shortest, epoch * plan.max_epochs))
-    # the second round has at least three times the steps of the first in each trial
+    # trials of the second round have at least three times the steps of the first
     first = max(1, total // (rates + MAX_WIDENINGS + 3 * FINALISTS))
     widenings = MAX_WIDENINGS if first >= WIDENING_STEPS else 0
-    if rates <= FINALISTS and not widenings:  # all are finalists, and a first round would decide nothing
+    if rates <= FINALISTS and not widenings:  # all are finalists, so a first round would decide nothing
         first = max(1, total // rates)
     return Budget(total, min(first, epoch), epoch, widenings)
 
 
 def planned_trials(suite: Suite, method: Method, documents: int) -> list[int]:
-    """The optimizer steps of each trial of a search, as long as the grid is not continued; none without a search.
+    """The optimizer steps of each trial of a search, if the grid is not extended; empty without a search.
 
     Args:
         suite: the suite.
-        method: one that trains.
-        documents: training pairs.
+        method: a method that trains.
+        documents: number of training pairs.
     """
     rates = len(first_rates(suite, method))
     if rates <= 1:
@@ -86,18 +86,18 @@ def planned_trials(suite: Suite, method: Method, documents: int) -> list[int]:
 
 
 def budget_of(suite: Suite, method: Method, documents: int) -> Budget:
-    """The budget of a method's search on so many training pairs."""
+    """The budget of a method's search with this number of training pairs."""
     plan = training_plan(suite, method, method.learning_rate, 0, 1)
     return search_budget(plan, documents, suite.search.share, len(first_rates(suite, method)))
 
 
 def first_rates(suite: Suite, method: Method) -> tuple[float, ...]:
-    """The learning rates of the first round of a method's search; with one there is no search."""
+    """The learning rates in the first round of a method's search; with only one, there is no search."""
     return spread(method.learning_rates, suite.search.trials)
 
 
 def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:
-    """Choose `trials` values of a rising grid, evenly spaced, both ends included."""
+    """Choose `trials` evenly spaced values of an ascending grid, including both ends."""
     if trials >= len(grid):
         return tuple(grid)
     return tuple(grid[round(place)] for place in np.linspace(0, len(grid) - 1, trials))
@@ -112,15 +112,15 @@ def search_rates(
 ) -> SearchResult:
     """Successive halving (Jamieson and Talwalkar 2016): every rate on a short trial, the best two on a longer one.
 
-    Where the best of the first round is at an end of the grid, the grid is continued there, as often as the budget
-    allows. Trials in all take the budget's steps, whether it was continued or not. Where they do not allow trials that
-    are longer than those of the first round, the first decides.
+    If the best rate of the first round is at an end of the grid, the grid is extended there as often as the budget
+    allows. The total number of steps is the same whether or not it was extended. If the steps do not allow longer
+    trials than in the first round, the first round decides.
 
     Args:
-        grid: learning rates, rising; at least two.
-        budget: optimizer steps.
-        try_rate: trains a fresh model at a rate for so many steps, or finds the trial made before.
-        report: called with each trial.
+        grid: at least two learning rates, ascending.
+        budget: the optimizer steps available.
+        try_rate: trains a fresh model at a rate for a number of steps, or finds an earlier trial.
+        report: called with every trial.
         charged_to: the seed of the run that makes the search.
 
     Raises:
@@ -129,7 +129,7 @@ def search_rates(
     trials: list[Trial] = []
 
     def try_all(rates: Sequence[float], steps: int) -> dict[float, float]:
-        """The losses of those that did not diverge."""
+        """The losses of the rates that did not diverge."""
         for rate in rates:
             trials.append(try_rate(rate, steps))
             report(trials[-1])
@@ -161,22 +161,22 @@ def search_rates(
 
 
 def next_rate(end: float, neighbour: float) -> float:
-    """The rate that continues a grid at an end, by the ratio to its neighbour; rounded to two digits."""
+    """The next rate beyond an end of a grid, by the ratio to its neighbor, rounded to two digits."""
     return float(f"{end * end / neighbour:.2g}")
 
 
 def sample(pairs: int, size: int, seed: int) -> list[int]:
-    """Draw at most `size` of so many pairs by the seed: their indices, in file order."""
+    """Draw at most `size` of `pairs` pairs by seed; return their indices in file order."""
     return sorted(epoch_order(pairs, seed, 0)[:size].tolist())
 
 
 def read_search(path: Path, made_with: Mapping[str, Any], note: Note = lambda message: None) -> SearchResult | None:
-    """Read what an earlier run of the entry found; None where there is no search, or one made with something else.
+    """Read the search of an earlier run of the entry; None if there is none or it was made with something else.
 
     Args:
         path: `search.json`.
-        made_with: everything that the search depends on.
-        note: called with a sentence where there is a search and it is not used.
+        made_with: everything the search depends on.
+        note: called with a sentence if a search exists but is not used.
 
     Raises:
         ResultsError: the file is malformed or contains no search.
@@ -185,7 +185,7 @@ def read_search(path: Path, made_with: Mapping[str, Any], note: Note = lambda me
 
 
 def keep_trial(folder: Path, trial: Trial, steps: int, made_with: Mapping[str, Any]) -> None:
-    """Write a finished trial to where the run that makes the search finds it."""
+    """Write a finished trial for the run that makes the search."""
     keep(_file_of(folder, trial.learning_rate, steps), trial, made_with)
 
 
@@ -196,14 +196,14 @@ def read_trial(
     made_with: Mapping[str, Any] | None = None,
     note: Note = lambda message: None,
 ) -> Trial | None:
-    """Read a trial that is kept in a folder; None where it was not made, or with something else.
+    """Read a trial kept in a folder; None if there is none or it was made with something else.
 
     Args:
-        folder: where trials are.
+        folder: the folder of trials.
         rate: its learning rate.
         steps: its optimizer steps.
-        made_with: everything that it depends on; None: whatever it was made with.
-        note: called with a sentence where there is one and it is not used.
+        made_with: everything it depends on; None: anything is accepted.
+        note: called with a sentence if a trial exists but is not used.
 
     Raises:
         ResultsError: the file is malformed or contains no trial of this learning rate.

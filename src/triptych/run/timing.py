@@ -1,4 +1,4 @@
-"""What a document costs a method, timed on a few documents of usual length: training, its loss, its summary."""
+"""Time training, the loss and a summary of a document with a method, on a few documents of typical length."""
 
 import statistics
 import sys
@@ -27,20 +27,20 @@ from triptych.machine import Machine
 from triptych.run.recipe import training_plan
 from triptych.run.scoring import evenly_chosen
 
-TIMED_SECONDS = 1.5  # a timing is repeated on twice as many documents for as long as that takes less
-PATIENCE_SECONDS = 20.0  # by the clock on the wall: what has taken so long, as on a busy machine, is not repeated
-READING_SECONDS = 4.0  # documents that are summarized together are read for about so long
-CACHED_PAIRS = 4  # whose states are computed for the trunk cache
-TIMED_TOKENS = 6  # of a summary
+TIMED_SECONDS = 1.5  # timings are repeated with twice as many documents for as long as they take less than this
+PATIENCE_SECONDS = 20.0  # wall-clock time after which a timing is not repeated, as on a busy machine
+READING_SECONDS = 4.0  # approximate time for reading documents that are summarized together
+CACHED_PAIRS = 4  # pairs whose states are computed for the trunk cache
+TIMED_TOKENS = 6  # tokens timed per summary
 
 
 @dataclass(frozen=True)
 class Usual:
-    """Pairs of a split whose length is nearest to the mean.
+    """The pairs of a split whose length is closest to the mean.
 
     Attributes:
         pairs: the pairs.
-        tokens: the mean over the split, of document and summary.
+        tokens: mean number of document and summary tokens over the split.
     """
 
     pairs: list[Pair]
@@ -48,25 +48,25 @@ class Usual:
 
     @classmethod
     def of(cls, split: Sequence[Pair], most: int) -> "Usual":
-        """At most `most` pairs of a split; of a large one, evenly chosen pairs are looked at."""
+        """Choose at most `most` pairs of a split; in a large split, only evenly spaced pairs are considered."""
         looked_at = [split[i] for i in evenly_chosen(len(split))]
         mean = statistics.fmean(map(sequence_length, looked_at))
         return cls(sorted(looked_at, key=lambda pair: abs(sequence_length(pair) - mean))[:most], mean)
 
     def each(self, seconds: float, count: int) -> float:
-        """Seconds of one document of mean length, where the first `count` took so many together."""
+        """Seconds per document of mean length, if the first `count` documents took `seconds` together."""
         return seconds * self.tokens / sum(map(sequence_length, self.pairs[:count]))
 
 
 @dataclass(frozen=True)
 class TrainingTimes:
-    """Seconds that training takes.
+    """Training times in seconds.
 
     Attributes:
-        document: of a forward and backward pass over a document.
-        update: of the optimizer's update, once a step.
-        keeping: of computing what the trunk cache keeps of a document, once; 0 where there is no cache.
-        judging: of computing the loss of a validation document from it; 0 where there is none of that split.
+        document: a forward and backward pass over a document.
+        update: the optimizer's update, once per step.
+        keeping: computing a document's states for the trunk cache, once; 0 without a cache.
+        judging: computing the loss of a validation document from the cache; 0 if that split has none.
     """
 
     document: float = 0.0
@@ -77,11 +77,11 @@ class TrainingTimes:
 
 @dataclass(frozen=True)
 class SummaryTimes:
-    """Seconds that a batch of summaries takes.
+    """Times for a batch of summaries in seconds.
 
     Attributes:
-        reading: until the first token.
-        step: of each further one.
+        reading: time to the first token.
+        step: time for each further token.
     """
 
     reading: float
@@ -91,14 +91,14 @@ class SummaryTimes:
 def time_training(
     suite: Suite, method: Method, model: EngineModel, train: Sequence[Pair], judged: int
 ) -> TrainingTimes:
-    """Time a micro-batch through the engine's own loop, at a rate at which the weights stay as they are.
+    """Time a micro-batch in the engine's own loop, at a learning rate of 0, which leaves the weights unchanged.
 
     Args:
-        suite: gives recipe and limits.
-        method: what is trained.
-        model: the model that it adapted.
+        suite: the suite with recipe and limits.
+        method: the method to train.
+        model: the model it adapted.
         train: the training pairs.
-        judged: validation pairs.
+        judged: number of validation pairs.
     """
     asked = suite.training.micro_batch_size
     most = min(suite.training.global_batch_size, 8 if asked == "auto" else asked)
@@ -127,7 +127,7 @@ def time_training(
 def small_cache(
     suite: Suite, model: EngineModel, pairs: Sequence[Pair], documents: int
 ) -> tuple[TrunkCache | None, float]:
-    """The trunk cache of a few pairs where training on so many documents will have one, and the seconds to make it."""
+    """The trunk cache of a few pairs, if training on `documents` documents will use one, and the seconds to make it."""
     wall, began = time.perf_counter(), now(model.machine)
     with tempfile.TemporaryDirectory(prefix="triptych-") as folder:
         cache = open_cache(model, pairs, "", trunk_store(Path(folder), sys.maxsize), len(pairs))
@@ -138,12 +138,12 @@ def small_cache(
 
 
 def fits(suite: Suite, cache: TrunkCache, pairs: int, documents: int) -> bool:
-    """Whether the states of so many documents may be kept, by those of a few pairs."""
+    """Whether the states of `documents` documents fit into the cache, estimated from those of a few pairs."""
     return cache.num_bytes / pairs * documents <= suite.cache.max_bytes
 
 
 def _update_seconds(machine: Machine, state: TrainingState, max_norm: float) -> float:
-    """Of clipping and of the optimizer's step, with gradients of zero."""
+    """Seconds for clipping and the optimizer's step, with zero gradients."""
     for parameter in state.trained.values():
         parameter.grad = torch.zeros_like(parameter)
 
@@ -157,7 +157,7 @@ def _update_seconds(machine: Machine, state: TrainingState, max_norm: float) -> 
 
 
 def time_loss(model: EngineModel, split: Sequence[Pair], most: int) -> float:
-    """Seconds of computing the loss of a document, in batches of at most `most`."""
+    """Seconds for computing the loss of a document, in batches of at most `most`."""
     usual = Usual.of(split, most)
     size, seconds = growing(
         lambda size: seconds_of(model.machine, lambda: split_loss(model, usual.pairs[:size], size)), len(usual.pairs)
@@ -166,7 +166,7 @@ def time_loss(model: EngineModel, split: Sequence[Pair], most: int) -> float:
 
 
 def time_summaries(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> SummaryTimes:
-    """Time a batch of summaries until their first tokens, and a few tokens more.
+    """Time a batch of summaries up to the first token, and a few more tokens.
 
     Args:
         model: the model, in eval mode.
@@ -183,7 +183,7 @@ def time_summaries(model: EngineModel, documents: Sequence[np.ndarray], decoding
 
 @contextmanager
 def stamps_of(model: EngineModel):
-    """Inside, the moments at which the first block begins a pass are noted; yields their list."""
+    """A context that records when the first block starts each pass; yields the list of times."""
     stamps: list[float] = []
 
     def note(*_: object) -> None:
@@ -197,13 +197,13 @@ def stamps_of(model: EngineModel):
 
 
 def growing(measure: Callable[[int], float], most: int) -> tuple[int, float]:
-    """Time a piece of work of growing size; the first time, which warms up, does not count.
+    """Time work of growing size; the first measurement is a warm-up and does not count.
 
-    What is fast is repeated, and its shortest time taken: other programs may have been at work in the others. After
-    `PATIENCE_SECONDS` nothing is measured again; where the first time alone took longer, it is what counts.
+    Fast work is repeated and the shortest time taken, since other programs may have disturbed the others. After
+    `PATIENCE_SECONDS`, nothing is measured again; if the warm-up alone took longer, it counts.
 
     Args:
-        measure: does the work of a size, at least 1, and returns the seconds it took.
+        measure: does the work at a size of at least 1 and returns the seconds it took.
         most: the largest size.
 
     Returns:
@@ -224,17 +224,17 @@ def growing(measure: Callable[[int], float], most: int) -> tuple[int, float]:
 
 
 def seconds_of(machine: Machine, work: Callable[[], object]) -> float:
-    """The seconds that a piece of work takes on a quiet machine."""
+    """The seconds that a piece of work takes on an idle machine."""
     start = now(machine)
     work()
     return now(machine) - start
 
 
 def now(machine: Machine) -> float:
-    """A clock for work on a device, once the device has done what was asked, in seconds.
+    """The time in seconds after synchronizing with the device, for measuring work on it.
 
-    On a CPU it is the time that this thread computed, which is what passes on a quiet machine, since the thread takes
-    part in all work. What other programs take from it meanwhile is not counted.
+    On a CPU, it is this thread's CPU time, which equals elapsed time on an idle machine because the thread takes part
+    in all work. Time taken by other programs is not counted.
     """
     machine.synchronize()
     return time.thread_time() if machine.device.type == "cpu" else time.perf_counter()

@@ -1,6 +1,6 @@
-"""Send a run's numbers to an experiment tracker, through accelerate: losses and rates by step, then the record's.
+"""Send a run's numbers to an experiment tracker through accelerate: losses and rates by step, then the record's.
 
-Numbers, labels and settings alone: no document, reference or summary is ever sent.
+Only numbers, labels and settings are sent, never a document, reference or summary.
 """
 
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ BY_STEP = ("loss", "learning_rate", "train_loss", "validation_loss", "tokens", "
 
 
 def check_tracker(suite: Suite) -> None:
-    """Make sure that the tracker asked for is installed.
+    """Check that the requested tracker is installed.
 
     Raises:
         ConfigError: its package is not installed.
@@ -30,15 +30,15 @@ def check_tracker(suite: Suite) -> None:
 
 
 class Tracker:
-    """Sends the numbers of one run; does nothing where the suite asks for no tracker.
+    """Sends the numbers of one run; does nothing if the suite sets no tracker.
 
     Args:
-        suite: its `tracking` names the tracker, its name is the project, and its settings are sent.
+        suite: the suite; `tracking` names the tracker, its name is the project, and its settings are sent.
         run: the run's name in the project, `LABEL-SEED`.
-        folder: for the files of a tracker that writes files.
+        folder: the folder for a tracker that writes files.
 
     Raises:
-        ConfigError: the tracker is missing, or does not start (not logged in, say).
+        ConfigError: the tracker is missing or does not start (for example, if not logged in).
     """
 
     def __init__(self, suite: Suite, run: str, folder: Path):
@@ -62,7 +62,7 @@ class Tracker:
             self._tracker.log(values, step=event.step)
 
     def finish(self, record: Record) -> None:
-        """Send what the record measured, and end."""
+        """Send the record's measurements and close the tracker."""
         if self._tracker is None:
             return
         parts = {"loss": record.loss, "rouge": record.rouge, "cost": record.cost, "parameters": record.parameters}
@@ -82,7 +82,7 @@ def _make(kind: str, project: str, run: str, folder: Path):
 
 
 def _flat(values: dict[str, Any], numbers: bool = False, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `a/b`: numbers as they are, everything else as text, or left out where `numbers` is true."""
+    """Flatten nested settings to `a/b`: numbers as they are, other values as text, or left out if `numbers` is true."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""One run trained: its search, its optimizer steps under the meters, and the checkpoints it resumes from."""
+"""Train a run: its search, its metered optimizer steps, and the checkpoints it resumes from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,16 +30,16 @@ RESTARTED = (
 
 @dataclass
 class TrainingOutcome:
-    """What training leaves, besides the trained tensors, which are in place.
+    """The outcome of training, besides the trained tensors, which are in the model.
 
     Attributes:
-        initial_loss: of the validation split, before the first step; nats per target token.
-        best_loss: of the validation split, with the weights that are in place.
-        search: what the search for the learning rate found; None where none was made.
-        summary: how far training went.
-        cost: what it took.
-        history: one line for each step and evaluation.
-        notes: what else a reader may want to know, by name.
+        initial_loss: validation loss before the first step, in nats per target token.
+        best_loss: validation loss of the weights in the model.
+        search: the result of the learning-rate search; None if there was none.
+        summary: a summary of training.
+        cost: the cost of training.
+        history: one line per step and evaluation.
+        notes: further information for the reader, by name.
     """
 
     initial_loss: float
@@ -52,14 +52,14 @@ class TrainingOutcome:
 
 
 def train_model(bench: Workbench, method: Method, model: EngineModel) -> TrainingOutcome:
-    """Search a learning rate and train at it, from the last checkpoint where there is one.
+    """Search for a learning rate and train with it, from the last checkpoint if there is one.
 
-    Training clock, memory peak and energy counter cover the optimizer steps and nothing else.
+    Training clock, memory peak and energy counter cover only the optimizer steps.
 
     Args:
         bench: the run.
-        method: what is trained.
-        model: the prepared model; afterwards its best weights are in place.
+        method: the method to train.
+        model: the prepared model, which gets the best weights.
 
     Raises:
         NonFiniteLoss: training diverged.
@@ -67,7 +67,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     checkpoints = Checkpoints(bench.folder / "checkpoint", {**bench.identity, "seed": bench.seed})
     resumed = resume(bench, checkpoints)
 
-    # What is found out before the first step
+    # Before the first step
     with bench.stage("evaluation"):
         initial_loss = resumed.facts["initial_loss"] if resumed else bench.untouched_loss(model)
     with bench.stage("preparation"):
@@ -95,13 +95,13 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     with bench.clocks.time("preparation"):
         meters.begin()
 
-    # Optimizer steps, and every so often an evaluation
+    # Optimizer steps and evaluations
     bench.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=loop.total_steps))
     while not loop.finished:
         if loop.evaluation_due:
             with bench.clocks.time("evaluation"):
                 validation_loss = bench.loss(model, bench.corpus.validation, quiet=True, cache=trunk.validation).mean
-                release_free_memory(bench.machine.device)  # no part of the memory of the next step
+                release_free_memory(bench.machine.device)  # keep it out of the next step's memory
             restarted = state.progress.restarted_at
             evaluation = loop.evaluate(validation_loss)
             if state.progress.restarted_at != restarted:
@@ -119,7 +119,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     if bench.machine.is_main or model.is_sharded:
         save(checkpoints, log, kept)
 
-    # What it came to
+    # Outcome
     now, train_seconds = state.progress, bench.clocks.read()["train"]
     assert now.best_loss is not None
     cost = Cost(
@@ -137,11 +137,11 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
 
 
 def summarize_training(loop: Loop, history: Sequence[Mapping[str, Any]]) -> TrainingSummary:
-    """How far training went.
+    """Summarize training that has ended.
 
     Args:
-        loop: training that has ended.
-        history: its lines.
+        loop: the loop after training.
+        history: the lines of its history.
     """
     now = loop.state.progress
     return TrainingSummary(
@@ -163,7 +163,7 @@ def summarize_training(loop: Loop, history: Sequence[Mapping[str, Any]]) -> Trai
 
 
 def notes_on_loop(loop: Loop, trunk: Trunk) -> dict[str, Any]:
-    """What a record's notes say of training that has ended: whether it restarted, recomputed blocks or used a cache."""
+    """Notes for the record on training that has ended: whether it restarted, recomputed blocks or used a cache."""
     notes: dict[str, Any] = {}
     if loop.recomputes:
         notes["recomputed_blocks"] = RECOMPUTED
@@ -180,24 +180,24 @@ def notes_on_loop(loop: Loop, trunk: Trunk) -> dict[str, Any]:
 
 
 def in_epochs(steps: int, steps_per_epoch: int) -> int | float:
-    """Steps as epochs: a whole number where they are whole epochs."""
+    """Convert steps to epochs, an int if they are whole epochs."""
     return steps // steps_per_epoch if steps % steps_per_epoch == 0 else steps / steps_per_epoch
 
 
 def rate_of(history: Sequence[Mapping[str, Any]], step: int) -> float | None:
-    """The learning rate with which a step was taken; None for step 0, before the first."""
+    """The learning rate of a step; None for step 0, before the first."""
     return next((line["learning_rate"] for line in history if line["event"] == "step" and line["step"] == step), None)
 
 
 @dataclass
 class TrainingLog:
-    """The lines of `history.jsonl`, each sent as an event when it is added.
+    """The lines of `history.jsonl`; each is sent as an event when added.
 
     Attributes:
         bench: the run.
-        loop: training.
-        meters: what it takes.
-        counts_flops: whether FLOPs can be counted; else they are None.
+        loop: the training loop.
+        meters: the meters of training.
+        counts_flops: whether FLOPs can be counted; otherwise they are None.
         history: the lines so far.
     """
 
@@ -208,10 +208,10 @@ class TrainingLog:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def progress(self) -> dict[str, Any]:
-        """How far training is, as every event of it says."""
+        """The progress of training, for its events."""
         now = self.loop.state.progress
         return {
-            "epoch": now.step // self.loop.steps_per_epoch,  # taken: a decay goes back in the data
+            "epoch": now.step // self.loop.steps_per_epoch,  # by steps taken, since a decay goes back in the data
             "step": now.step,
             "tokens": now.tokens,
             "energy_joules": self.meters.energy.joules,
@@ -221,13 +221,13 @@ class TrainingLog:
         }
 
     def add(self, event: StepEvent | EvaluationEvent) -> None:
-        """Add an event of training, and send it."""
+        """Add a training event and send it."""
         self.history.append(event.history_line())
         self.bench.emit(event)
 
 
 def resume(bench: Workbench, checkpoints: Checkpoints) -> Checkpoint | None:
-    """The checkpoint to resume from; what its clocks had counted is carried over."""
+    """The checkpoint to resume from, if any; its clock readings are carried over."""
     found = checkpoints.latest()
     if found is not None:
         for name, seconds in found.facts["clocks"].items():
@@ -237,18 +237,18 @@ def resume(bench: Workbench, checkpoints: Checkpoints) -> Checkpoint | None:
 
 
 def is_due(checkpoints: Checkpoints, bench: Workbench, model: EngineModel) -> bool:
-    """Whether this rank takes part in a checkpoint now: the main process decides, and of a sharded model all save."""
+    """Whether this rank saves a checkpoint now: the main process decides; all ranks take part for a sharded model."""
     due = bench.machine.is_main and checkpoints.due()
     return bench.machine.collect([due])[0] if model.is_sharded else due
 
 
 def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> None:
-    """Write a checkpoint; the ranks of a sharded model give the main process their pieces.
+    """Write a checkpoint; the ranks of a sharded model send their pieces to the main process.
 
     Args:
-        checkpoints: those of this run.
-        log: its state, meters, clocks and history go into the checkpoint.
-        kept: what was found out before training and goes into every checkpoint.
+        checkpoints: the checkpoints of this run.
+        log: the log whose state, meters, clocks and history go into the checkpoint.
+        kept: facts determined before training that go into every checkpoint.
     """
     bench = log.bench
     with bench.clocks.time("checkpoint"):
@@ -262,11 +262,11 @@ def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> No
         }
         if bench.machine.is_main:
             checkpoints.save(progress["step"], tensors, facts)
-        release_free_memory(bench.machine.device)  # no part of the memory of the next step
+        release_free_memory(bench.machine.device)  # keep it out of the next step's memory
 
 
 def over_ranks(bench: Workbench, readings: dict[str, Any]) -> dict[str, Any]:
-    """Memory of the rank that used most; energy summed over GPUs (a CPU's counter is the whole machine's)."""
+    """Readings with the largest memory of any rank, and energy summed over GPUs (a CPU counter covers the machine)."""
     machine = bench.machine
     memory = {name: max(machine.collect([readings[name]])) for name in ("peak_memory_bytes", "added_peak_memory_bytes")}
     joules = machine.collect([readings["energy_joules"]])
@@ -276,12 +276,12 @@ def over_ranks(bench: Workbench, readings: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """How far virtual tokens moved, and the vocabulary entries they are now nearest to (by cosine).
+    """How far virtual tokens moved, and their nearest vocabulary entries by cosine similarity.
 
     Args:
         adapted: the trained model.
         before: the virtual tokens before training, [P, D].
-        tokenizer: decodes the vocabulary entries.
+        tokenizer: the tokenizer that decodes the vocabulary entries.
     """
     assert adapted.virtual_tokens is not None
     after = adapted.virtual_tokens.weight.detach().float()

@@ -1,4 +1,4 @@
-"""The learning-rate search of a run: its trials trained one by one, kept when they end, and read again."""
+"""The learning-rate search of a run: trials are trained one by one, kept when they end, and reused."""
 
 import shutil
 from collections.abc import Sequence
@@ -29,23 +29,23 @@ from triptych.run.search import (
 )
 from triptych.run.workbench import Workbench
 
-# with a run's own share such short trials choose too low a rate for LoRA, with a decay over all their steps too high a
-# one for full fine-tuning: measured in docs/recipe.md
+# with a run's own share, such short trials choose too low a rate for LoRA; with a decay over all their steps, too high
+# a rate for full fine-tuning: measured in docs/recipe.md
 TRIAL_DECAY_SHARE = 2.0
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """The search for the learning rate of a method, which all its seeds share.
+    """The search for a method's learning rate, shared by all its seeds.
 
-    A trial is a short run under the suite's first seed: the same documents in the same order and the same schedule over
-    its own number of steps, but that `warmup_stable_decay` lowers the rate over the last two thirds of them.
+    A trial is a short run with the suite's first seed: the same documents in the same order and the same schedule over
+    its own number of steps, except that `warmup_stable_decay` lowers the rate over the last two thirds of them.
 
     Attributes:
-        bench: the run that makes or reads it.
-        method: what is trained.
-        model: the run's model, untrained; it is left as it is.
-        flops: FLOPs of a training pass; None where they cannot be counted.
+        bench: the run that makes or reads the search.
+        method: the method to train.
+        model: the run's untrained model, which is left unchanged.
+        flops: FLOPs of a training pass; None if they cannot be counted.
         trunk: the trunk caches.
     """
 
@@ -57,7 +57,7 @@ class RateSearch:
 
     @cached_property
     def untrained(self) -> EngineModel:
-        """The model that every trial begins with, that of the suite's first seed."""
+        """The model that every trial starts with, from the suite's first seed."""
         bench, first = self.bench, self.bench.suite.seeds[0]
         return self.model if bench.seed == first else bench.fresh_model(self.method, first)
 
@@ -68,23 +68,23 @@ class RateSearch:
 
     @property
     def budget(self) -> Budget:
-        """The optimizer steps of all trials, and of each."""
+        """The optimizer steps of all trials and of each one."""
         return budget_of(self.bench.suite, self.method, len(self.bench.corpus.train))
 
     @property
     def trials_folder(self) -> Path:
-        """Where finished trials are kept until the search has ended."""
+        """The folder of finished trials, kept until the search has ended."""
         return layout.trials_folder(self.bench.out, self.bench.entry.label)
 
     def result(self, resumed: Checkpoint | None) -> tuple[SearchResult | None, float]:
-        """What the search found, and the FLOPs that this run is charged for it; None where there is nothing to search.
+        """The result of the search, None if there is nothing to search, and the FLOPs that this run is charged for it.
 
-        The search is made under the suite's first seed by the first run that needs it, which is charged; the others
-        read it. Each trial is kept when it ends, so that a search that was interrupted resumes, and trials that were
-        made elsewhere are used; what they cost is carried over.
+        The first run that needs the search makes it, with the suite's first seed, and is charged for it; the others
+        read it. Each trial is kept when it ends, so that an interrupted search resumes and trials made elsewhere are
+        used; their cost is carried over.
 
         Args:
-            resumed: the checkpoint that the run resumes from: its rate is kept, whatever `search.json` says now.
+            resumed: the checkpoint that the run resumes from; its rate is kept, whatever `search.json` says now.
         """
         bench = self.bench
         if len(self.grid) <= 1:
@@ -110,16 +110,16 @@ class RateSearch:
         self.bench.emit(TrialEvent(learning_rate=trial.learning_rate, validation_loss=trial.validation_loss))
 
     def find_trial(self, rate: float, steps: int) -> Trial:
-        """The trial that was made before, by a search that was interrupted or elsewhere; else a new one."""
+        """Find a trial made by an interrupted search or elsewhere, or make a new one."""
         made = read_trial(self.trials_folder, rate, steps, self.bench.identity, self.bench.note)
-        on_every_rank = all(self.bench.machine.collect([made is not None]))  # the main process may just have written it
+        on_every_rank = all(self.bench.machine.collect([made is not None]))  # the main process may have just written it
         if made is None or not on_every_rank:
             return self.make_trial(rate, steps)
         self.bench.clocks.carry("search", made.search_seconds)
         return made
 
     def make_trial(self, rate: float, steps: int) -> Trial:
-        """Train the model for a number of steps, keep the trial, and put the model back."""
+        """Train the model for a number of steps, keep the trial, and restore the model."""
         bench, seed = self.bench, self.bench.suite.seeds[0]
         judged = sample(len(bench.corpus.validation), bench.suite.search.validation_documents, seed)
         before = bench.clocks.read()["search"]
@@ -140,7 +140,7 @@ class RateSearch:
         return trial
 
     def train(self, plan: TrainingPlan, state: TrainingState, judged: Sequence[int]) -> float | None:
-        """The loss of these validation pairs at the end of a trial; None if it diverged."""
+        """Train a trial and return its final loss on these validation pairs; None if it diverged."""
         bench, model, validation = self.bench, self.untrained, self.trunk.validation
         pairs = [bench.corpus.validation[i] for i in judged]
         cache = validation.only(judged) if validation else None
@@ -159,17 +159,17 @@ class RateSearch:
 
 
 def trial_plan(run: TrainingPlan, steps: int) -> TrainingPlan:
-    """The recipe of a trial of so many steps, evaluated once at its end, from that of a run."""
+    """The recipe of a trial with this number of steps, evaluated once at its end, derived from a run's recipe."""
     return replace(run, max_epochs=1, max_steps=steps, eval_every=1.0, decay_share=TRIAL_DECAY_SHARE)
 
 
 def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float) -> None:
-    """Make one trial of the search's first round and keep it; the run that makes the search finds it.
+    """Make one trial of the search's first round and keep it for the run that makes the search.
 
     Args:
-        bench: the run that the trial is made for.
-        method: what is trained.
-        model: the prepared model, by which FLOPs and the micro-batch are found.
+        bench: the run for which the trial is made.
+        method: the method to train.
+        model: the prepared model, used to determine FLOPs and the micro-batch.
         rate: one of the search's learning rates.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every stage of a run works with: machine, clocks, data; the loss of a split, and summaries, on them."""
+"""What every stage of a run works with: machine, clocks, data, and functions for losses and summaries."""
 
 import hashlib
 import json
@@ -46,11 +46,11 @@ DECISIVE = ("triptych", "torch", "transformers", "peft")  # packages whose versi
 
 @dataclass
 class Workbench:
-    """A run's machine and data.
+    """A run's machine, clocks and data.
 
     Attributes:
-        micro_batch: documents a forward pass.
-        recomputes: blocks are computed again in the backward pass, since memory ran out otherwise.
+        micro_batch: documents per forward pass.
+        recomputes: whether blocks are recomputed in the backward pass because memory ran out otherwise.
     """
 
     suite: Suite
@@ -84,15 +84,16 @@ class Workbench:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything but the seed that the run's results depend on; what other runs kept is used if it is the same.
+        """Everything except the seed that the run's results depend on; files kept by other runs are used if it matches.
 
-        The suite's other methods and further seeds are not among it, so that they may be added: of the methods, the
-        run depends on the tokens of its documents alone, and of the seeds on the first, under which rates are searched.
+        It leaves out the suite's other methods and seeds, so that these can be added later: the run depends on the
+        other methods only through the tokens of its documents, and on the seeds only through the first, with which
+        rates are searched.
         """
         entry = self.entry
         packages = (*DECISIVE, *quantization.packages(self.base.quantization))
         config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design", "report"})
-        config["data"] = name_in_folder(config["data"])  # the results folder may be moved
+        config["data"] = name_in_folder(config["data"])  # relative, since the results folder may be moved
         first = self.suite.seeds[0]
         settings = {"config": config, "first_seed": first, "kind": entry.kind, "options": entry.options}
         return {
@@ -109,12 +110,12 @@ class Workbench:
 
     @property
     def shards(self) -> bool:
-        """Whether the model is sharded over the processes of this run; with one process there is nothing to cut."""
+        """Whether the model is sharded over the processes of this run; a single process has nothing to shard."""
         return self.suite.engine.sharding != "none" and self.machine.num_processes > 1
 
     @cached_property
     def language(self) -> languages.Language:
-        """What summaries are counted in."""
+        """The language used for scoring summaries."""
         return scoring.choose_language(self.suite, self.corpus)
 
     @property
@@ -123,7 +124,7 @@ class Workbench:
         return layout.run_folder(self.out, self.entry.label, self.seed)
 
     def origin(self) -> Origin:
-        """What the adapter belongs to."""
+        """The run and base model that the adapter belongs to."""
         entry, base = self.entry, self.base
         model = base.name, base.commit or base.revision, base.fingerprint, base.tokenizer_fingerprint
         return Origin(entry.label, entry.kind, entry.options, *model, self.seed, base.quantization)
@@ -133,20 +134,20 @@ class Workbench:
         self.listener(RunId(self.entry.label, self.seed), event)
 
     def stage(self, name: StageName) -> AbstractContextManager[None]:
-        """Report that a stage begins; its clock runs inside."""
+        """Report that a stage begins, and return a context in which its clock runs."""
         self.emit(StageEvent(stage=name))
         return self.clocks.time(name)
 
     def show_progress(self, done: int, total: int) -> None:
-        """Report how far a stage is."""
+        """Report the progress of a stage."""
         self.emit(ProgressEvent(done=done, total=total))
 
     def note(self, message: str) -> None:
-        """Report something that a reader of the run's output should know."""
+        """Report a message for the reader of the run's output."""
         self.emit(NoteEvent(message=message))
 
     def fresh_model(self, method: Method, seed: int) -> EngineModel:
-        """A fresh model as the method changes it, made ready for the engine; reports what its family rules out."""
+        """A fresh model, changed by the method and prepared for the engine; notes what its family does not support."""
         model = ready_model(self.suite, self.base, method, self.corpus, seed, self.machine, self.shards)
         dropout = self.suite.training.dropout
         if dropout and method.trains and not has_dropout(self.base.config):
@@ -161,12 +162,12 @@ class Workbench:
     def loss(
         self, model: EngineModel, split: Sequence[Pair], quiet: bool = False, cache: TrunkCache | None = None
     ) -> SplitLoss:
-        """The loss of a split, with the trunk cache of its pairs where there is one."""
+        """The loss of a split, from the trunk cache of its pairs if there is one."""
         progress = None if quiet else self.show_progress
         return split_loss(model, split, self.micro_batch, progress, cache.losses if cache else None)
 
     def untouched_loss(self, model: EngineModel) -> float:
-        """The validation loss before anything is trained.
+        """The validation loss before training.
 
         Raises:
             ModelError: it is not finite.
@@ -189,9 +190,9 @@ class Workbench:
     def generate(
         self, model: EngineModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
-        """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks.
+        """Generate new tokens for each document with the suite's decoding; the ranks share the documents.
 
-        Where the model is sharded, every rank has as many: one that has fewer writes the summary of the first again.
+        If the model is sharded, every rank needs the same number: a rank with fewer repeats the first document.
         """
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         own = [i for i in range(len(documents)) if self.machine.owns(i)]
@@ -202,7 +203,7 @@ class Workbench:
         return [tokens[i] for i in range(len(documents))]
 
     def latency(self, summarize: Callable[[int], object]) -> float:
-        """Seconds that a summary takes when its document comes alone: the test document of median length."""
+        """Seconds for summarizing a single document, the test document of median length."""
         test = self.corpus.test
         by_length = sorted(range(len(test)), key=lambda i: len(test.document_ids(i)))
         before = self.clocks.read()["generation"]
