@@ -1,1 +1,1 @@
-"""Summarizers without a language model, to compare against."""
+"""Baselines: summarizers without a language model."""

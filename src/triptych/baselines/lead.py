@@ -8,8 +8,8 @@ from triptych.contracts import Baseline
 from triptych.registry import register
 from triptych.text.sentences import split_sentences
 
-# The header above articles of the Daily Mail, as it appears in CNN/DailyMail: "By . Associated Press . PUBLISHED: .
-# 07:57 EST, 3 May 2013 . | . UPDATED: . 08:12 EST, 3 May 2013 . ".
+# The header of Daily Mail articles, as it appears in CNN/DailyMail: "By . Associated Press . PUBLISHED: . 07:57 EST, 3
+# May 2013 . | . UPDATED: . 08:12 EST, 3 May 2013 . ".
 _BYLINE = r"By \. [^.\n]{1,80} \. (?:and [^.\n]{1,80} \. )*+"
 _DATE = r"(?:(?:PUBLISHED|UPDATED|CREATED): \. [^.|\n]{1,40} \. (?:\| \. )?|Last updated at [^.|\n]{1,60} \. )"
 _HEADER = regex.compile(rf"\s*+(?:{_BYLINE}{_DATE}*+|{_DATE}++)")
@@ -19,7 +19,7 @@ _HEADER = regex.compile(rf"\s*+(?:{_BYLINE}{_DATE}*+|{_DATE}++)")
 class Lead3(Baseline):
     """The document's first three sentences, copied. See et al. 2017, arXiv 1704.04368, section 4.
 
-    A byline and dates above the article, as in older texts of the Daily Mail, are skipped.
+    A byline and dates above the article, as in older Daily Mail texts, are skipped.
     """
 
     def predict(self, documents: Sequence[str]) -> list[str]:
@@ -32,6 +32,6 @@ class Lead3(Baseline):
 
 
 def _article(document: str) -> str:
-    """The document without the header of the Daily Mail."""
+    """The document without the Daily Mail header."""
     header = _HEADER.match(document)
     return document[header.end() :] if header else document

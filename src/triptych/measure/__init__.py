@@ -1,1 +1,1 @@
-"""What a run costs, measured in the same way for every method."""
+"""Measurements of a run's cost, made in the same way for every method."""

@@ -1,4 +1,4 @@
-"""How long the device worked in a phase of a run, or the reason why it is not measured."""
+"""Measure how long the device was busy in a phase of a run, or give the reason why it is not measured."""
 
 import time
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from triptych.measure.nvml import open_nvml
 
 
 class Busy:
-    """How long the device worked in one phase; divided by `device_seconds` it gives the mean utilisation.
+    """How long the device was busy in a phase; divided by `device_seconds`, this is the mean utilization.
 
-    On CUDA: NVML's utilisation (the share of time in which a kernel ran), sampled every 50 ms and integrated. On a CPU:
-    the processor time of the process, all its threads. Each of several processes would see only its own part: with
-    them, nothing is measured.
+    On CUDA: NVML's utilization (the share of time in which a kernel ran), sampled every 50 ms and integrated. On a CPU:
+    the processor time of the process with all its threads. With several processes, nothing is measured, because each
+    would see only its own part.
 
     Attributes:
-        seconds: None where nothing was measured.
-        note: why nothing is measured; None where it is.
+        seconds: busy time; None if nothing was measured.
+        note: why nothing is measured; None if it is measured.
     """
 
     def __init__(self, device: torch.device, processes: int = 1):
@@ -30,7 +30,7 @@ class Busy:
 
     @contextmanager
     def phase(self) -> Iterator[None]:
-        """Measure inside; entered again, it adds."""
+        """Measure inside the context; repeated use accumulates."""
         with self._counter.during(self._add) if self._counter else nullcontext():
             yield
 

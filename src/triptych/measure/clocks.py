@@ -1,4 +1,4 @@
-"""Named clocks of a run, of which exactly one runs at a time, so that they add up to its wall time."""
+"""Named clocks of a run, exactly one of which runs at a time, so that they add up to its wall time."""
 
 import os
 import time
@@ -10,11 +10,11 @@ import psutil
 
 
 class Clocks:
-    """Named clocks of which exactly one runs at a time, so that they add up to the wall clock of the process.
+    """Named clocks, exactly one of which runs at a time, so that they add up to the process's wall time.
 
     Args:
-        synchronize: waits for the device; called whenever a clock is read.
-        base: the clock that runs when no other does; it counts from the start of the process.
+        synchronize: a function that waits for the device; called whenever a clock is read.
+        base: the clock that runs when no other does, counting from the start of the process.
     """
 
     def __init__(self, synchronize: Callable[[], None], base: str):
@@ -26,7 +26,7 @@ class Clocks:
 
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Run the clock `name` inside; the clock that ran before pauses meanwhile."""
+        """Run the clock `name` inside the context; the clock that ran before is paused."""
         self._settle()
         self._stack.append(name)
         try:
@@ -36,16 +36,16 @@ class Clocks:
             self._stack.pop()
 
     def carry(self, name: str, seconds: float) -> None:
-        """Add to a clock what an interrupted process spent on work that is kept."""
+        """Add to a clock the time that an interrupted process spent on work that is kept."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.carried += seconds
 
     def wall_seconds(self) -> float:
-        """Seconds of this process so far and of what was carried over, by another clock: what the clocks add up to."""
+        """Seconds of this process so far plus those carried over, by a separate clock: the clocks add up to this."""
         return process_seconds() + self.carried
 
     def read(self) -> dict[str, float]:
-        """Seconds on each clock up to now."""
+        """Seconds on each clock so far."""
         self._settle()
         return dict(self.seconds)
 
@@ -57,7 +57,7 @@ class Clocks:
 
 
 def process_seconds() -> float:
-    """Seconds since this process began; on Linux by a clock that cannot be set."""
+    """Seconds since this process started; on Linux, by a clock that cannot be set."""
     stat = Path("/proc/self/stat")
     if stat.is_file():
         began = int(stat.read_bytes().rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Readings that only rise, and a thread that takes a reading again and again while a phase lasts."""
+"""Monotonic counters, and a thread that samples a reading during a phase."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ INTERVAL = 0.05  # seconds between two readings of a counter that integrates
 
 @contextmanager
 def sampled(seconds: float, sample: Callable[[], object]) -> Iterator[None]:
-    """Call `sample` at the beginning, every so many seconds from a separate thread, and at the end."""
+    """Call `sample` at the start, every `seconds` seconds from a separate thread, and at the end."""
     done = threading.Event()
 
     def repeat() -> None:
@@ -31,12 +31,12 @@ def sampled(seconds: float, sample: Callable[[], object]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Counter:
-    """A reading that only rises.
+    """A reading that only increases.
 
     Attributes:
-        kind: what is read, for the record.
-        read: gives the reading now.
-        integrates: the reading is an integral over time, which is more accurate the more often it is read.
+        kind: the kind of reading, for the record.
+        read: returns the current reading.
+        integrates: whether the reading is an integral over time, which is more accurate the more often it is read.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Counter:
 
     @contextmanager
     def during(self, add: Callable[[float], None]) -> Iterator[None]:
-        """Give `add` by how much the reading rose inside."""
+        """Call `add` with the increase of the reading inside the context."""
         before = self.read()
         try:
             with sampled(INTERVAL, self.read) if self.integrates else nullcontext():
@@ -55,7 +55,7 @@ class Counter:
 
 
 def integral(rate: Callable[[], float]) -> Callable[[], float]:
-    """The integral of a rate over time, by the trapezoids between one reading and the next."""
+    """The integral of a rate over time, by the trapezoidal rule between readings."""
     total, last, since = 0.0, rate(), time.perf_counter()
 
     def read() -> float:

@@ -1,4 +1,4 @@
-"""Energy of a phase of a run, in joules, or the reason why it is not measured."""
+"""Measure the energy of a phase of a run in joules, or give the reason why it is not measured."""
 
 import os
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ RAPL = Path("/sys/class/powercap")
 
 
 class Energy:
-    """Joules of one phase, or None with the reason. Never 0.
+    """Joules used in a phase, or None with the reason; never 0.
 
-    On CUDA: NVML's total-energy counter; where a GPU has none, its power sampled every 50 ms and integrated. On a CPU:
+    On CUDA: NVML's total-energy counter or, if a GPU has none, its power, sampled every 50 ms and integrated. On a CPU:
     the RAPL counters of its packages.
 
     Attributes:
-        joules: None where nothing was measured.
-        kind: which counter; None where nothing was measured.
-        note: why nothing was measured; None where something was.
+        joules: energy used; None if nothing was measured.
+        kind: the counter used; None if nothing was measured.
+        note: why nothing was measured; None if something was.
     """
 
     def __init__(self, device: torch.device):
@@ -36,7 +36,7 @@ class Energy:
 
     @contextmanager
     def phase(self) -> Iterator[None]:
-        """Measure inside; entered again, it adds."""
+        """Measure inside the context; repeated use accumulates."""
         with self._counter.during(self._add) if self._counter else nullcontext():
             yield
 

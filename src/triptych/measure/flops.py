@@ -1,4 +1,4 @@
-"""FLOPs of a training pass as a formula of its shape, fitted to passes that were counted."""
+"""FLOPs of a training pass as a function of its shape, fitted to counted passes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 
 
 class WorkShape(NamedTuple):
-    """What the arithmetic of a pass over a batch depends on.
+    """The shape of a pass over a batch, which determines its FLOPs.
 
     Attributes:
-        rows: B, sequences of the batch.
-        length: T, positions of each sequence, padding and virtual tokens included.
-        logits: N, places where logits are computed.
-        chosen: B S, places at which the last block attends, where it runs only at chosen places: every sequence has
-            as many as the sequence that has most.
+        rows: B, number of sequences in the batch.
+        length: T, number of positions in each sequence, including padding and virtual tokens.
+        logits: N, number of positions where logits are computed.
+        chosen: B S, number of positions at which the last block attends if it runs only at selected positions: every
+            sequence has as many as the one with the most.
     """
 
     rows: int
@@ -29,17 +29,16 @@ class FlopModel:
     """FLOPs of one forward and backward pass, as a function of its shape.
 
     A causal LM does work linear in positions (every weight matrix), work quadratic in a sequence's length (attention:
-    scores and mixing, B T^2), work at each place where logits are computed (the head), and, where the last block runs
-    only at chosen places, its attention from each of them to all T. Some methods add work that every pass does once,
-    whatever its shape (DoRA norms its weights). Above `logits_at_once` logits the head is computed a second time in the
-    backward pass. So
+    scores and mixing, B T^2), work at each position where logits are computed (the head) and, if the last block runs
+    only at selected positions, its attention from each of them to all T. Some methods add work that every pass does
+    once, whatever its shape (DoRA norms its weights). Above `logits_at_once` logits, the head is computed a second time
+    in the backward pass. So
 
         F(B, T, N, S) = f + a B T + b B T^2 + c N + d (B S) T + [N > limit] e N
 
-    The coefficients are fitted to passes that were counted by dispatch, on the `meta` device with plain
-    attention (whose products are all counted), and must explain each within 0.1%. A multiply-add is 2 FLOPs. Attention
-    is counted as its whole products: that a fused kernel leaves out the upper triangle, or computes scores again in the
-    backward pass, changes nothing here.
+    The coefficients are fitted to passes counted by dispatch on the `meta` device with plain attention (whose products
+    are all counted), and must explain each within 0.1%. A multiply-add is 2 FLOPs. Attention is counted as full
+    products, even if a fused kernel skips the upper triangle or recomputes scores in the backward pass.
 
     Attributes:
         per_position: a.
@@ -48,7 +47,7 @@ class FlopModel:
         per_chosen_pair: d.
         per_pass: f.
         per_logit_again: e.
-        logits_at_once: the limit in places where logits are computed; None: there is none.
+        logits_at_once: the limit, in positions where logits are computed; None: no limit.
     """
 
     per_position: float
@@ -66,7 +65,7 @@ class FlopModel:
             rows: B.
             length: T, with padding and virtual tokens.
             logits: N.
-            chosen: B S; default: N, which is right where all sequences have as many.
+            chosen: B S; default: N, which is correct if all sequences have the same number of targets.
         """
         again = self.logits_at_once is not None and logits > self.logits_at_once
         return (
@@ -79,11 +78,12 @@ class FlopModel:
 
 
 def fit_flops(passes: Sequence[tuple[Sequence[int], int]], logits_at_once: int | None = None) -> FlopModel:
-    """The coefficients of `FlopModel`, by least squares over more passes than unknowns.
+    """Fit the coefficients of `FlopModel` by least squares to more passes than unknowns.
 
     Args:
         passes: `((rows, positions, logits), FLOPs counted by dispatch)`, or the four numbers of a `WorkShape`.
-        logits_at_once: above so many logits the head is computed again; None: never. Some of the passes must have more.
+        logits_at_once: the number of logits above which the head is computed again; None: never. Some passes must
+            exceed it.
 
     Raises:
         ArithmeticError: a pass does not follow the formula within 0.1%, or there are too few passes to check it.

@@ -1,4 +1,4 @@
-"""Peak memory of a phase of a run, and how far it rose above what was in use before."""
+"""Peak memory of a phase of a run, and its rise above the memory in use before."""
 
 import ctypes
 import gc
@@ -19,17 +19,16 @@ _ANONYMOUS = re.compile(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
 
 
 class PeakMemory:
-    """The peak memory of one phase, and by how much it rose above what was in use before the phase first began.
+    """The peak memory of a phase, and its rise above the memory in use before the phase first began.
 
-    On CUDA: what the allocator had handed out, and what it held reserved. Elsewhere: the memory of the process by
-    `memory_reader`, sampled every 5 ms. The peak includes what was there before, such as the weights; the rise does
-    not.
+    On CUDA: the allocator's allocated and reserved memory. Elsewhere: the process's memory from `memory_reader`,
+    sampled every 5 ms. The peak includes memory in use before, such as the weights; the rise does not.
 
     Attributes:
-        kind: "allocated" on CUDA, elsewhere one of `memory_reader`.
+        kind: "allocated" on CUDA, otherwise one of the kinds of `memory_reader`.
         peak_bytes: the largest reading.
-        rise_bytes: how far the largest reading lies above the one before the phase first began.
-        reserved_bytes: None elsewhere than on CUDA.
+        rise_bytes: the difference between the largest reading and the one before the phase first began.
+        reserved_bytes: the largest reserved memory; None except on CUDA.
     """
 
     def __init__(self, device: torch.device):
@@ -43,9 +42,9 @@ class PeakMemory:
         self._before: int | None = None
 
     def begin(self) -> None:
-        """Collect garbage, give back free memory, and note what is in use: the rise is counted from here.
+        """Collect garbage, release free memory and record the memory in use, from which the rise is counted.
 
-        The first phase does this itself where it was not done before.
+        The first phase does this if it was not called before.
         """
         gc.collect()
         release_free_memory(self.device)
@@ -53,7 +52,7 @@ class PeakMemory:
 
     @contextmanager
     def phase(self) -> Iterator[None]:
-        """Measure inside; entered again, the larger peak is kept."""
+        """Measure inside the context; repeated use keeps the larger peak."""
         if self._before is None:
             self.begin()
         if self.device.type != "cuda":
@@ -74,12 +73,12 @@ class PeakMemory:
 
 @cache
 def memory_reader() -> tuple[str, Callable[[], int]]:
-    """How this process's memory is read, and the reading in bytes: as near to what is allocated as the system reports.
+    """How this process's memory is read, and a function that reads it in bytes, as close to allocations as possible.
 
     - "anonymous", on Linux: RssAnon + RssShmem of `/proc/self/status`. Pages of mapped files, such as libraries and
-      prepared data, do not count, since the system drops them when memory is short.
-    - "unique", where the system does not report that: the pages that no other process shares (psutil's USS).
-    - "resident", where it reports neither: all pages in memory, those of mapped files included (RSS).
+      prepared data, do not count, because the system drops them when memory is short.
+    - "unique", if the system does not report that: the pages that no other process shares (psutil's USS).
+    - "resident", if it reports neither: all pages in memory, including those of mapped files (RSS).
     """
     process = psutil.Process()
     if _STATUS.is_file() and len(_ANONYMOUS.findall(_STATUS.read_bytes())) == 2:
@@ -90,10 +89,10 @@ def memory_reader() -> tuple[str, Callable[[], int]]:
 
 
 def release_free_memory(device: torch.device) -> None:
-    """Return memory that is free but still held to the system, so that the next phase does not start with it.
+    """Return unused memory to the system, so that it does not count in the next phase.
 
-    CUDA's allocator returns its unused blocks; on other devices the heaps of the C library return their free pages,
-    where it is glibc. Elsewhere nothing is done.
+    On CUDA, the allocator returns its unused blocks; on other devices, glibc's heaps return their free pages. With
+    other C libraries, nothing is done.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -102,10 +101,10 @@ def release_free_memory(device: torch.device) -> None:
 
 
 def return_blocks_at_once(device: torch.device) -> None:
-    """Let glibc return what it is given back to the system at once, if it is 1 MB or more; on a CPU alone.
+    """On a CPU, make glibc return freed blocks of 1 MB or more to the system immediately.
 
-    By itself it keeps blocks of up to 32 MB, in pieces that the next ones may not fit into: where a model's weights are
-    gathered block by block, and dropped again, they would take more room than the whole model.
+    By default, it keeps blocks of up to 32 MB in pieces that later ones may not fit into: a model's weights, gathered
+    and freed block by block, would take more memory than the whole model.
     """
     if device.type == "cpu" and _malloc_trim() is not None:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
@@ -116,6 +115,6 @@ def _malloc_trim() -> Callable[[int], int] | None:
     """The `malloc_trim` of glibc, or None if the C library has none."""
     try:
         return ctypes.CDLL(None).malloc_trim
-    # musl and macOS have no such function, Windows no library of that name
+    # musl and macOS have no such function, and Windows has no library of that name
     except (AttributeError, OSError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""A GPU as NVIDIA's management library (NVML) shows it, or the reason why it does not."""
+"""Access a GPU through NVIDIA's management library (NVML), or give the reason why it is unavailable."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import torch
 
 
 def open_nvml(device: torch.device) -> tuple[Any, Any] | str:
-    """The module `pynvml` and the handle of a device, or why there are none, as a clause.
+    """The module `pynvml` and the handle of a device, or a clause that says why they are unavailable.
 
-    The handle is found by the device's own identifier, since torch numbers only the devices that it may see.
+    The handle is found by the device's UUID, because torch numbers only the devices visible to it.
     """
     try:
         import pynvml
@@ -22,9 +22,9 @@ def open_nvml(device: torch.device) -> tuple[Any, Any] | str:
 
 
 def other_processes(device: torch.device) -> int:
-    """How many other processes have work on the GPU now; 0 where NVML does not tell.
+    """Number of other processes currently using the GPU; 0 if NVML does not report it.
 
-    This process is one of those that NVML lists, perhaps under the number that it has outside a container.
+    NVML's list includes this process, possibly under its process id outside a container.
     """
     nvml = open_nvml(device)
     if isinstance(nvml, str):

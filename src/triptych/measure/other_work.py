@@ -1,4 +1,4 @@
-"""What other processes did on the cores of this one while it was measured."""
+"""Measure the work of other processes on this process's cores."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import psutil
 
-_WORKING = ("user", "nice", "system", "irq", "softirq", "steal")  # states of a core; waiting is none of them
+_WORKING = ("user", "nice", "system", "irq", "softirq", "steal")  # busy states of a core, without waiting
 
 
 class _Reading(NamedTuple):
-    """Seconds so far: of the clock, worked by the cores, and of these by this process."""
+    """Seconds so far: elapsed, worked by the cores, and worked by this process."""
 
     clock: float
     worked: float
@@ -19,15 +19,15 @@ class _Reading(NamedTuple):
 
 
 class OtherWork:
-    """The share of this process's cores that others used between looks.
+    """The share of this process's cores that other processes used between looks.
 
-    What the system counts as worked on these cores, less the processor time of this process and its ended children: a
-    phase in which this process works on one core alone, or waits, does not count as others' work. What a hypervisor
-    gave to other machines does.
+    It is the time the system counts as worked on these cores, minus the processor time of this process and its ended
+    children: phases in which this process uses only one core, or waits, do not count as others' work. Time that a
+    hypervisor gave to other machines does count.
 
     Attributes:
-        seconds: between looks so far.
-        core_seconds: of others.
+        seconds: seconds between looks so far.
+        core_seconds: core seconds used by others.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class OtherWork:
         self._last: _Reading | None = None
 
     def look(self) -> None:
-        """Add what others did since the last look; the first one begins."""
+        """Add the work of others since the last look; the first look starts the measurement."""
         before, self._last = self._last, _read()
         if before is not None and self._last is not None:
             clock, worked, own = (now - then for now, then in zip(self._last, before, strict=True))
@@ -44,7 +44,7 @@ class OtherWork:
 
     @property
     def share(self) -> float:
-        """Of the cores, from 0 to 1; 0 where the system does not tell."""
+        """The share of the cores, from 0 to 1; 0 if the system does not report it."""
         return min(self.core_seconds / (self.seconds * len(_cores())), 1.0) if self.seconds else 0.0
 
 
@@ -56,7 +56,7 @@ def _cores() -> list[int]:
 
 
 def _read() -> _Reading | None:
-    """The present sums; None where the system does not tell, as in a container without /proc."""
+    """The current sums; None if the system does not report them, as in a container without /proc."""
     try:
         times = psutil.cpu_times(percpu=True)
         own = psutil.Process().cpu_times()

@@ -1,4 +1,4 @@
-"""Parameters of modules, counted by storage: all of them, and those that are trained."""
+"""Count total and trainable parameters of modules by storage."""
 
 import math
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from torch import nn
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Numbers of parameters, each storage once."""
+    """Numbers of parameters, with each storage counted once."""
 
     trainable: int
     total: int
 
 
 def count_parameters(*modules: nn.Module | None) -> ParameterCounts:
-    """Count the parameters of modules, a tied one once; `None` among the modules is skipped."""
+    """Count the parameters of modules, tied ones once; `None` among the modules is skipped."""
     found = {id(parameter): parameter for module in modules if module is not None for parameter in module.parameters()}
     return ParameterCounts(
         sum(p.numel() for p in found.values() if p.requires_grad), sum(_count(p) for p in found.values())
@@ -23,6 +23,6 @@ def count_parameters(*modules: nn.Module | None) -> ParameterCounts:
 
 
 def _count(parameter: nn.Parameter) -> int:
-    """How many numbers a parameter has; of one in 4 bits, two to a byte, the numbers and not the bytes."""
+    """Number of values in a parameter; 4-bit parameters pack two values per byte."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else math.prod(state.shape)

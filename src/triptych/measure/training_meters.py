@@ -1,4 +1,4 @@
-"""All meters of training together: memory, energy and the device's work over the optimizer steps alone."""
+"""All training meters: memory, energy and device activity during the optimizer steps only."""
 
 import os
 import sys
@@ -14,37 +14,37 @@ from triptych.measure.memory import PeakMemory
 from triptych.measure.nvml import other_processes
 from triptych.measure.other_work import OtherWork
 
-CONSIDERABLE = 0.1  # of the cores: others that use more are told of; a quiet machine has about 0.02
-MIN_SECONDS = 5.0  # of training, below which a moment of other work would decide
+CONSIDERABLE = 0.1  # share of the cores above which others' use is noted; an idle machine has about 0.02
+MIN_SECONDS = 5.0  # of training; below this, a moment of other work would dominate
 
 
 class TrainingMeters:
-    """Memory, energy and the device's work over the optimizer steps, and over nothing else.
+    """Memory, energy and device activity during the optimizer steps only.
 
     Args:
-        device: where training runs.
-        processes: how many work on the run.
+        device: the training device.
+        processes: number of processes in the run.
     """
 
     def __init__(self, device: torch.device, processes: int = 1):
         self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
         self.device, self.devices = device, num_devices(device, processes)
-        self.shared = False  # whether others were on the GPU when training began or ended
-        self.others = OtherWork() if device.type == "cpu" and processes == 1 else None  # ranks are no strangers
+        self.shared = False  # whether others used the GPU when training began or ended
+        self.others = OtherWork() if device.type == "cpu" and processes == 1 else None  # other ranks are not others
 
     def begin(self) -> None:
-        """Give back the memory that earlier work left; the rise of memory is counted from here."""
+        """Release memory left by earlier work; the rise of memory is counted from here."""
         self.memory.begin()
         self._look_around()
 
     @contextmanager
     def phase(self) -> Iterator[None]:
-        """Measure inside."""
+        """Measure inside the context."""
         with self.memory.phase(), self.energy.phase(), self.busy.phase():
             yield
 
     def readings(self, train_seconds: float) -> dict[str, Any]:
-        """What was measured, by the names of `records.Cost`."""
+        """The measurements, by the names of `records.Cost`."""
         self._look_around()
         return {
             "device_seconds": train_seconds * self.devices,
@@ -80,7 +80,7 @@ class TrainingMeters:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums so far, fit for JSON."""
+        """The sums so far as JSON values."""
         self._look_around()
         memory = [self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes]
         return {
@@ -96,13 +96,13 @@ class TrainingMeters:
         self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes = state["memory"]
         self.busy.seconds = state["busy"]
         self.energy.joules, self.energy.kind, self.energy.note = state["energy"]
-        self.shared = state.get("shared", False)  # checkpoints of earlier versions have no more than the above
+        self.shared = state.get("shared", False)  # checkpoints of earlier versions contain only the above
         if self.others is not None and state.get("others") is not None:
             self.others.seconds, self.others.core_seconds = state["others"]
 
 
 def num_devices(device: torch.device, processes: int) -> int:
-    """Devices that training holds: GPUs, one a process; on a CPU the cores that the process may use."""
+    """Number of devices used in training: one GPU per process, or on a CPU, the cores available to the process."""
     if device.type != "cpu":
         return processes
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

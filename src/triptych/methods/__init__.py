@@ -1,1 +1,1 @@
-"""Ways to fine-tune, one file per method."""
+"""Fine-tuning methods, one file per method."""

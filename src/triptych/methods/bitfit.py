@@ -18,7 +18,7 @@ class BitFit(Method):
     )
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze everything except each module's `bias`: those of linear layers, norms and head.
+        """Freeze everything except the `bias` parameters of linear layers, norms and head.
 
         Raises:
             ConfigError: the model has no biases.

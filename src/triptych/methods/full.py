@@ -18,9 +18,9 @@ class Full(Method):
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, applied to matrices only")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Let every parameter require a gradient; a tied head and token embedding remain one tensor.
+        """Make every parameter trainable; a tied head and token embedding remain one tensor.
 
-        Of a model that also reads images or sound, only what a text passes through is trained.
+        In a model that also reads images or sound, only the modules that process text are trained.
         """
         freeze(parts)
         for module in text_modules(parts):

@@ -58,7 +58,7 @@ class IA3(Method):
         return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(scaled)})
 
     def _endings(self, parts: ModelParts) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Name endings of the matrices whose outputs are scaled, and of those whose inputs are."""
+        """Name endings of the matrices whose outputs are scaled, and of those whose inputs are scaled."""
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEEDFORWARD
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TARGETS
 

@@ -1,7 +1,7 @@
-"""Infix tuning: Li and Liang 2021, "Prefix-Tuning", section 7.3 ("Prefixing vs Infixing"), with embeddings alone.
+"""Infix tuning: Li and Liang 2021, "Prefix-Tuning", section 7.3 ("Prefixing vs Infixing"), with embeddings only.
 
-It is a separate method rather than an option of prompt tuning: it has its own learning-rate search, and it is saved in
-another format, because PEFT's cannot say where in the sequence a prompt is.
+It is a separate method rather than an option of prompt tuning, because it has its own learning-rate search and is saved
+in a different format: PEFT's cannot express where in the sequence a prompt is.
 """
 
 from pydantic import Field

@@ -1,9 +1,8 @@
 """Traditional fine-tuning: only the last layers are trained.
 
-Recipes for classifiers freeze everything except `pre_classifier` and `classifier`. GPT-2 has neither. What turns its
-hidden states into a decision are the last blocks with the final norm (in place of the pre-classifier) and the
-language-model head (in place of the classifier). Since the head's weight is also the input embedding, the option `head`
-makes its treatment explicit.
+Recipes for classifiers freeze everything except `pre_classifier` and `classifier`. GPT-2 has neither. Its counterparts
+are the last blocks with the final norm (for the pre-classifier) and the language-model head (for the classifier).
+Because the head's weight is also the input embedding, the option `head` makes its treatment explicit.
 """
 
 from typing import Literal
@@ -40,8 +39,8 @@ class LastLayers(Method):
         """Freeze the model, then unfreeze its last layers.
 
         Raises:
-            ConfigError: more blocks are asked for than the model has, it has no final norm, `head` is "tied" but the
-                model's is not, or nothing would be trained.
+            ConfigError: `num_blocks` exceeds the model's blocks, the model has no final norm, `head` is "tied" but the
+                model's head is not, or nothing would be trained.
         """
         if self.num_blocks > len(parts.blocks):
             raise ConfigError(f"num_blocks = {self.num_blocks}, but the model has {len(parts.blocks)} blocks.")

@@ -1,4 +1,4 @@
-"""What LoRA and DoRA share: their options, the choice of weight matrices, and the adapters that peft puts into them."""
+"""Shared code of LoRA and DoRA: options, the choice of weight matrices, and adapters inserted by peft."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from triptych.models.parts import (
     names_for_peft,
 )
 
-if TYPE_CHECKING:  # a method is listed without torch
+if TYPE_CHECKING:  # methods are listed without importing torch
     from torch import Tensor, nn
 
 
 class LowRankMethod(Method):
-    """A method that trains a low-rank product A B next to frozen weight matrices. Abstract: `adapt` is missing."""
+    """A method that trains a low-rank product A B next to frozen weight matrices. Abstract: it has no `adapt`."""
 
     rank: int = Field(8, ge=1, description="R, the inner dimension")
     alpha: float = Field(16, gt=0, description="scaling = alpha / rank")
@@ -63,9 +63,9 @@ class LowRankMethod(Method):
         """Freeze the model and put A and B next to each target: A is Kaiming uniform, B is zero.
 
         Args:
-            parts: the model; it is changed in place.
-            context: its generator draws A.
-            use_dora: train DoRA's magnitudes as well.
+            parts: the model, which is changed in place.
+            context: the context whose generator initializes A.
+            use_dora: whether to train DoRA's magnitudes as well.
 
         Raises:
             ConfigError: as for `matched`, or the rank exceeds the smaller side of a target.

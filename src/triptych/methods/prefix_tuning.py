@@ -1,6 +1,6 @@
 """Prefix tuning: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4.
 
-The parameters are kept and saved by peft.
+peft holds and saves the parameters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from triptych.methods.soft_prompt import SoftPromptMethod
 from triptych.models.parts import freeze
 from triptych.registry import register
 
-if TYPE_CHECKING:  # a method is listed without torch
+if TYPE_CHECKING:  # methods are listed without importing torch
     from torch import Tensor
 
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # a method is listed without torch
 class PrefixTuning(SoftPromptMethod):
     """Prefix tuning: learned keys and values before every layer's own; only they are trained (Li and Liang 2021).
 
-    They start as the activations of real words (section 7.4 of the paper): the keys and values that the model itself
-    computes for the vectors that prompt tuning starts from, so that both methods have the same initial loss. Unlike in
-    the paper, the prefix is not reparametrised by a network.
+    They are initialized with the activations of real words (section 7.4 of the paper): the keys and values that the
+    model computes for the initial vectors of prompt tuning, so that both methods have the same initial loss. Unlike in
+    the paper, the prefix is not reparametrized by a network.
     """
 
     num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the prefix")
@@ -35,10 +35,10 @@ class PrefixTuning(SoftPromptMethod):
     )
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze the model and give every layer the prefix, in fp32.
+        """Freeze the model and give every layer an fp32 prefix.
 
         Raises:
-            ConfigError: the layers do not all cache keys and values of one shape.
+            ConfigError: the layers do not all cache keys and values of the same shape.
         """
         from peft import PrefixTuningConfig, TaskType
 

@@ -1,4 +1,4 @@
-"""What prompt, infix and prefix tuning share: their options, and the token embeddings that training starts from."""
+"""Shared code of prompt, infix and prefix tuning: options and the initial token embeddings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import Field
 from triptych.contracts import Context, Method, ModelParts
 from triptych.models.parts import embed, freeze
 
-if TYPE_CHECKING:  # a method is listed without torch
+if TYPE_CHECKING:  # methods are listed without importing torch
     from torch import Tensor, nn
 
 
 class SoftPromptMethod(Method):
-    """A method that trains P virtual positions of a frozen model. Abstract: `adapt` is missing."""
+    """A method that trains P virtual positions of a frozen model. Abstract: it has no `adapt`."""
 
     num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the soft prompt")
     init: Literal["text", "vocabulary", "random"] = Field(
@@ -32,14 +32,14 @@ class SoftPromptMethod(Method):
     )
 
     def num_virtual_tokens_added(self) -> int:
-        """P, the positions that the method takes from the model's context length."""
+        """P, the number of positions that the method uses of the model's context length."""
         return self.num_virtual_tokens
 
     def initial_tokens(self, context: Context) -> Tensor:
-        """The P distinct token ids whose embeddings the prompt starts from: [P]. For init `text` and `vocabulary`.
+        """The P distinct token ids whose embeddings initialize the prompt, [P], for init `text` and `vocabulary`.
 
         Args:
-            context: its tokenizer splits `init_text`; its generator chooses among the frequent tokens.
+            context: the context; its tokenizer splits `init_text`, its generator chooses among the frequent tokens.
         """
         import torch
 
@@ -54,7 +54,7 @@ class SoftPromptMethod(Method):
         return torch.tensor(chosen)
 
     def initial_rows(self, parts: ModelParts, context: Context) -> Tensor:
-        """The vectors that the prompt starts from: [P, D], fp32, on the device of the token embedding.
+        """The initial vectors of the prompt: [P, D], fp32, on the device of the token embedding.
 
         Args:
             parts: the model.
@@ -70,10 +70,10 @@ class SoftPromptMethod(Method):
         return embed(parts, self.initial_tokens(context).to(weight.device)).float()
 
     def make_prompt(self, parts: ModelParts, context: Context) -> nn.Embedding:
-        """Freeze the model and return the prompt, an embedding [P, D] in fp32 with its initial vectors.
+        """Freeze the model and return the prompt, an fp32 embedding [P, D] with its initial vectors.
 
         Args:
-            parts: the model; it is frozen in place.
+            parts: the model, which is frozen in place.
             context: as for `initial_rows`.
         """
         import torch

@@ -1,4 +1,4 @@
-"""The base model as it is, without training."""
+"""The base model without training."""
 
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ class Untuned(Method):
     chat: bool | None = Field(None, description="the model's own chat template; by default the suite's prompt.chat")
 
     def own_prompt(self) -> dict[str, Any]:
-        """The options that are given; by default none, so that this method has the prompt of the trained ones."""
+        """The options that are set; by default none, so that this method has the same prompt as the trained ones."""
         given = {"before": self.before, "separator": self.separator, "chat": self.chat}
         return {name: value for name, value in given.items() if value is not None}
 

@@ -1,1 +1,1 @@
-"""Base models: where they come from, their parts, tokens and weights."""
+"""Base models: their sources, parts, tokens and weights."""

@@ -1,4 +1,4 @@
-"""The base model, as one object: place, configuration, tokenizer, structure, weights and fingerprints."""
+"""The base model as one object: place, configuration, tokenizer, structure, weights and fingerprints."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ from triptych.models.place import Place, cannot_read, find_place
 from triptych.models.tokens import native_failures
 from triptych.registry import registered
 
-MOST_BLOCKS = 10_000  # ten times what any model has; a configuration that asks for more would fill the memory
+MOST_BLOCKS = 10_000  # ten times as many as any model has; a configuration with more could exhaust the memory
 _TOKENIZER_FILES = (
     "tokenizer*",
     "*vocab*",
@@ -47,14 +47,14 @@ _ADD_TOKENIZER = (
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A causal language model of transformers, read from safetensors or GGUF and without running anybody's code.
+    """A causal language model of transformers, read from safetensors or GGUF without running remote code.
 
-    Nothing is read before it is asked for. Place, configuration, tokenizer and fingerprints are then kept; `load` and
-    `structure` give a new model each time, since methods change what they get.
+    Everything is read lazily. Place, configuration, tokenizer and fingerprints are cached; `load` and `structure`
+    return a new model each time, because methods change the model they get.
 
     Attributes:
         name: an embedded model, a transformers folder, a GGUF file, or a name on the Hub.
-        revision: branch, tag or commit on the Hub; local models have none.
+        revision: branch, tag or commit on the Hub; unused for local models.
         quantization: how `load` stores the matrices, see `models.quantization`.
     """
 
@@ -72,15 +72,15 @@ class BaseModel:
         """Where the model is.
 
         Raises:
-            ModelError: a folder or file that is missing, or holds no transformers model with safetensors.
+            ModelError: a folder or file is missing, or contains no transformers model with safetensors.
         """
         return find_place(self.name)
 
     @cached_property
     def _commit(self) -> str:
-        """What every file is read at: the commit of the Hub that the revision names; of a local model the revision.
+        """The commit at which every file is read: the Hub's for the revision; for a local model, the revision itself.
 
-        It is looked up inside `place.reading()`.
+        To be called inside `place.reading()`.
         """
         if self.place.is_local:
             return self.revision
@@ -88,10 +88,10 @@ class BaseModel:
 
     @cached_property
     def config(self) -> Any:
-        """The configuration, checked to be that of a causal language model that can be trained.
+        """The configuration, checked to describe a causal language model that can be trained.
 
         Raises:
-            ModelError: it cannot be read, is an encoder-decoder, is quantised, or needs remote code.
+            ModelError: it cannot be read, is an encoder-decoder, is quantized, or needs remote code.
         """
         place = self.place
         try:
@@ -141,35 +141,35 @@ class BaseModel:
         """
         if self.place.is_local:
             return None
-        _ = self.config  # says what is wrong where the commit cannot be looked up
+        _ = self.config  # raises a clear error if the commit cannot be looked up
         return self._commit
 
     @property
     def context_length(self) -> int | None:
-        """Positions that a text, its summary and virtual tokens may take together; None: no fixed limit."""
+        """Maximum number of positions for a document, its summary and virtual tokens together; None: no fixed limit."""
         return usable_positions(self.config)
 
     @property
     def vocabulary_size(self) -> int:
-        """Token ids that the configuration has room for."""
+        """Number of token ids in the configuration."""
         return self.config.get_text_config().vocab_size
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether results of this model say nothing about real language."""
+        """Whether the model is synthetic, so that its results say nothing about real language."""
         embedded = registered(EmbeddedModel).get(self.name)
         return embedded is not None and embedded.synthetic
 
     @property
     def is_published(self) -> bool:
-        """Whether others get the very same weights by the model's name: from the Hub, and not quantised here."""
+        """Whether others get the very same weights by the model's name: it is from the Hub and not quantized here."""
         return not self.place.is_local and self.quantization == quantization.NONE
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of a local model's configuration and weights, or `NAME@COMMIT` of one on the Hub.
+        """SHA-256 of a local model's configuration and weights, or `NAME@COMMIT` of a model on the Hub.
 
-        A quantised model is another model: `+` and its quantization follow.
+        A quantized model counts as a different model: `+` and its quantization are appended.
         """
         stored = "" if self.quantization == quantization.NONE else f"+{self.quantization}"
         if self.place.is_local:
@@ -178,11 +178,11 @@ class BaseModel:
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
-        """SHA-256 of what the tokenizer does with texts."""
+        """SHA-256 of the tokenizer's behavior, see `fingerprints.tokenizer_fingerprint`."""
         return fingerprints.tokenizer_fingerprint(self.tokenizer)
 
     def structure(self) -> PreTrainedModel:
-        """A new model on the `meta` device: shapes without weights, in no time and no memory.
+        """A new model on the `meta` device: shapes without weights, which takes almost no time or memory.
 
         Raises:
             ModelError: the configuration cannot be used, or transformers has no causal language model of its kind.
@@ -198,10 +198,10 @@ class BaseModel:
             ) from None
 
     def check_quantization(self) -> None:
-        """Make sure that the model can be quantised as asked, before its weights are read.
+        """Check that the model can be quantized as requested, before its weights are read.
 
         Raises:
-            ModelError: the library is missing, or the model's file or family cannot be quantised.
+            ModelError: the library is missing, or the model's file or family cannot be quantized.
         """
         if self.quantization == quantization.NONE:
             return
@@ -211,15 +211,15 @@ class BaseModel:
         quantization.check_structure(self.name, self.structure())
 
     def load(self, dropout: float | None = None, device: torch.device | str = "cpu") -> PreTrainedModel:
-        """A new model with its weights, in fp32 and eval mode, without its own settings for generation.
+        """A new model with its weights, in fp32 and eval mode, without its generation settings.
 
         Args:
-            dropout: the rate of every dropout in training mode; None: those of the configuration.
-            device: where matrices are quantised, if they are; otherwise the model is in the CPU's memory.
+            dropout: the rate of every dropout in training mode; None: the configuration's rates.
+            device: the device for quantized models; other models are loaded into CPU memory.
 
         Raises:
-            ModelError: weights cannot be found or read, are missing from the file, or hold NaN or infinite values; or
-                they cannot be quantised.
+            ModelError: weights cannot be found or read, are missing from the file, contain NaN or infinite values, or
+                cannot be quantized.
         """
         self.check_quantization()
         is_quantized = self.quantization != quantization.NONE
@@ -248,13 +248,13 @@ class BaseModel:
         _check_loaded(self.name, model, report)
         if is_quantized:
             quantization.settle(self.name, model)
-        # One decoding for every method: transformers would fill in unasked whatever generation_config.json or
-        # config.json say.
+        # The same decoding for every method: transformers would apply settings from generation_config.json or
+        # config.json.
         model.generation_config = GenerationConfig()
         return model.eval()
 
     def load_plain(self) -> PreTrainedModel:
-        """As `load` does, in plain matrices: those that are stored in 4 bits hold their dequantised values.
+        """Like `load`, but with plain matrices: those stored in 4 bits get their dequantized values.
 
         Raises:
             ModelError: as for `load`.
@@ -265,13 +265,12 @@ class BaseModel:
         return plain
 
     def check_weights(self) -> None:
-        """Refuse what `load` would refuse of the numbers in the files, by reading them one tensor at a time.
+        """Refuse weights whose numbers `load` would refuse, by reading them one tensor at a time.
 
-        Weights on the Hub are downloaded where the cache lacks them. Those of a GGUF file are checked when they are
-        loaded.
+        Weights on the Hub are downloaded if they are not cached. Those of a GGUF file are checked when they are loaded.
 
         Raises:
-            ModelError: the weights hold NaN or infinite values, or cannot be read.
+            ModelError: the weights contain NaN or infinite values, or cannot be read.
         """
         place = self.place
         if place.gguf is not None:
@@ -285,7 +284,7 @@ class BaseModel:
         except Exception as error:
             raise cannot_read(self.name, place, "weights", error) from error
         if not all(map(weights.is_finite, files)):
-            # which says what is wrong; a tensor that the model does not use may hold anything
+            # `load` says what is wrong; tensors that the model does not use may contain anything
             replace(self, quantization=quantization.NONE).load()
 
 
@@ -293,10 +292,10 @@ def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]
     """Refuse a configuration that cannot be trained, or that would load files or code from elsewhere.
 
     Args:
-        name: the model's name, for the message.
-        config: of transformers.
-        has_adapter: an adapter lies next to the model; transformers would load it unasked, pickled too.
-        attention: the attention implementations that it asks for.
+        name: the model's name, for the error message.
+        config: the transformers configuration.
+        has_adapter: whether an adapter is next to the model; transformers would load it automatically, even if pickled.
+        attention: the attention implementations it requests.
     """
     text = config.get_text_config()
     if getattr(config, "is_encoder_decoder", False):
@@ -335,7 +334,7 @@ def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]
 
 
 def _check_loaded(name: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
-    """Refuse weights that do not fit the model, by transformers' report, or that are not finite."""
+    """Refuse weights that do not fit the model according to transformers' report, or that are not finite."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(

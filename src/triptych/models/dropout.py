@@ -1,17 +1,17 @@
-"""Dropout rates of a model, which its configuration names: set for all places alike before the model is built."""
+"""Dropout rates in a model's configuration, all set to the same value before the model is built."""
 
 import copy
 from collections.abc import Iterator
 from typing import Any
 
-_NOT_OF_ACTIVATIONS = ("layerdrop",)  # skips whole blocks: off wherever a rate is set
+_NOT_OF_ACTIVATIONS = ("layerdrop",)  # skips whole blocks: turned off if a rate is set
 
 
 def with_dropout(config: Any, rate: float) -> Any:
-    """A copy of a model's configuration in which every dropout has the same rate.
+    """A copy of a model's configuration with the same rate for every dropout.
 
     Args:
-        config: of transformers, sections of it included.
+        config: the transformers configuration; nested sections are included.
         rate: in 0-1; 0: no dropout at all.
     """
     changed = copy.deepcopy(config)
@@ -22,14 +22,14 @@ def with_dropout(config: Any, rate: float) -> Any:
 
 
 def has_dropout(config: Any) -> bool:
-    """Whether a model's configuration names a rate of dropout, be it 0."""
+    """Whether a model's configuration has a dropout rate, even if it is 0."""
     return any(not name.endswith(_NOT_OF_ACTIVATIONS) for _, name in _rates(config))
 
 
 def _rates(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every dropout rate: the values of the section that holds it, and its name there.
+    """Every dropout rate, as the values of its section and its name there.
 
-    Values are set past the section's own checks, since MPT's allow whole numbers alone.
+    Values are set bypassing the section's own checks, because MPT's allow only whole numbers.
     """
     values = config if isinstance(config, dict) else vars(config)
     for name, value in list(values.items()):
@@ -40,5 +40,5 @@ def _rates(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _is_rate(name: str) -> bool:
-    """Whether a configuration's key is a rate of dropout: `attention_dropout`, `resid_pdrop`, `hidden_dropout_prob`."""
+    """Whether a configuration's key is a dropout rate: `attention_dropout`, `resid_pdrop`, `hidden_dropout_prob`."""
     return "dropout" in name or name.endswith(("pdrop", "drop_rate", *_NOT_OF_ACTIVATIONS))

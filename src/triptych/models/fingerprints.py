@@ -1,4 +1,4 @@
-"""SHA-256 fingerprints of a local model's files and of a tokenizer, to notice when either has changed."""
+"""SHA-256 fingerprints of a local model's files and of a tokenizer, to detect changes in either."""
 
 import hashlib
 import json
@@ -9,15 +9,15 @@ from transformers import PreTrainedTokenizerBase
 from triptych.models.place import Place
 from triptych.models.weights import weight_files
 
-# Typographic quotes, double spaces, a dash, accents, a currency sign, a tab, a no-break space, an emoji: whatever
-# normalizers and splitters treat in different ways.
+# Typographic quotes, double spaces, a dash, accents, a currency sign, a tab, a no-break space, an emoji: things that
+# normalizers and splitters treat differently.
 TOKENIZER_PROBE = (
     "Don\u2019t  stop\u2014it\u2019s 3.5 million:\nNa\u00efve caf\u00e9s re-open, \u20ac12 each.\tA\u00a0B \U0001f642"
 )
 
 
 def files_fingerprint(place: Place) -> str:
-    """SHA-256 of a local model's configuration and of every file that its weights are read from.
+    """SHA-256 of a local model's configuration and of every file with its weights.
 
     The version of transformers that wrote the configuration does not count.
     """
@@ -40,9 +40,9 @@ def files_fingerprint(place: Place) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of the vocabulary, the special tokens, and the ids of a text on which tokenizers differ.
+    """SHA-256 of the vocabulary, the special tokens and the ids of a text on which tokenizers differ.
 
-    It stays the same across releases of the tokenizers package, which a hash of its own serialisation does not.
+    It is stable across releases of the tokenizers package, unlike a hash of the package's own serialization.
     """
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     state = [sorted(tokenizer.get_vocab().items()), special, tokenizer(TOKENIZER_PROBE, verbose=False)["input_ids"]]

@@ -1,23 +1,23 @@
-"""What the Hugging Face Hub holds: whether it answers, which commit a revision names, and why a name is refused."""
+"""Access to the Hugging Face Hub: whether it responds, the commit of a revision, and why a name is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-ANSWER_SECONDS = 5.0  # what a slow connection may take to answer
+ANSWER_SECONDS = 5.0  # allowed response time for a slow connection
 _WORDS = {"model": ("model", "model_revision", "--model"), "dataset": ("data set", "data_revision", "--data")}
 
 
 class HubRefusal(Exception):
-    """The Hub answers that a name or revision does not exist, or may not be read; the message says what to do."""
+    """The Hub reports that a name or revision does not exist or may not be read; the message says what to do."""
 
 
 @contextmanager
 def offline_if_unreachable() -> Iterator[None]:
-    """Inside, the Hub's libraries read their caches alone if the Hub does not answer within `ANSWER_SECONDS`.
+    """A context in which the Hub's libraries read only their caches if the Hub does not respond in `ANSWER_SECONDS`.
 
-    Left to themselves they would try again and again, for each file.
+    Otherwise they would retry repeatedly for each file.
     """
     import datasets
     from huggingface_hub import constants
@@ -41,19 +41,19 @@ def offline_if_unreachable() -> Iterator[None]:
 
 
 def find_commit(name: str, revision: str, kind: Literal["model", "dataset"], file: str) -> str:
-    """The commit that a revision names now or, where the Hub is not asked or does not answer, named when it was cached.
+    """The current commit of a revision or, if the Hub is not asked or does not respond, its commit when cached.
 
-    A branch may move between two downloads; whoever reads several files reads all of them at this commit.
+    A branch may move between two downloads, so all files should be read at this commit.
 
     Args:
-        name: of the repository.
+        name: the repository's name.
         revision: branch, tag or commit.
-        kind: of the repository.
-        file: at the top of the repository, which is read later anyway; it may be missing.
+        kind: the kind of repository.
+        file: a file at the top of the repository that is read later anyway; it may be missing.
 
     Raises:
         HubRefusal: the repository or revision does not exist, or may not be read.
-        LocalEntryNotFoundError: the Hub is not asked or does not answer, and the cache does not know the revision.
+        LocalEntryNotFoundError: the Hub is not asked or does not respond, and the revision is not cached.
     """
     from huggingface_hub import constants, errors, hf_hub_download
     from huggingface_hub.file_download import repo_folder_name
@@ -92,10 +92,10 @@ def find_commit(name: str, revision: str, kind: Literal["model", "dataset"], fil
 
 
 def why_not_asked(error: Exception) -> str | None:
-    """Why the Hub gave nothing, where an error means that its cache lacks a file and nothing was downloaded; else None.
+    """Why nothing was downloaded, if an error means that a file is not cached; otherwise None.
 
     Args:
-        error: what its libraries raised, outside `offline_if_unreachable`.
+        error: the error raised by the Hub's libraries, outside `offline_if_unreachable`.
     """
     from huggingface_hub import constants, errors
 
@@ -112,7 +112,7 @@ def why_not_asked(error: Exception) -> str | None:
 
 
 def is_interruption(error: Exception) -> bool:
-    """Whether a connection failed, by the error of whichever HTTP library huggingface_hub is built on."""
+    """Whether an error is a failed connection in whichever HTTP library huggingface_hub uses."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
@@ -125,6 +125,6 @@ def _answers(endpoint: str) -> bool:
 
     try:
         get_session().head(endpoint, timeout=ANSWER_SECONDS)
-    except Exception:  # the HTTP library under the session decides which: each means that nothing answered
+    except Exception:  # the type depends on the HTTP library; any error means no response
         return False
     return True

@@ -1,4 +1,4 @@
-"""Trained keys and values for every layer, as a module."""
+"""Trained keys and values for every layer as a module."""
 
 from typing import Any
 

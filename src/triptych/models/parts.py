@@ -1,4 +1,4 @@
-"""A causal language model taken apart by its structure, never by the names of one family."""
+"""Take a causal language model apart by its structure, independently of any family's names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # methods import this module, and they are listed without tor
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# Names of the matrices that make queries, keys and values: fused into one, apart, or through latent vectors
-# (DeepSeek-V2, arXiv 2405.04434).
+# Names of the matrices that compute queries, keys and values: fused, separate, or through latent vectors (DeepSeek-V2,
+# arXiv 2405.04434).
 _PROJECTION_SETS = (
     ("c_attn",),
     ("query_key_value",),
@@ -29,17 +29,17 @@ _PROJECTION_SETS = (
 )
 _PROJECTIONS = {name for names in _PROJECTION_SETS for name in names}
 
-# What configurations call the positions that a model has; other names than the first one are mostly mapped to it by
-# transformers (`attribute_map`), but not MPT's, whose biases are made for so many.
+# Configuration keys for the number of positions; transformers maps most other names to the first one (`attribute_map`),
+# but not MPT's, whose biases are made for that many.
 _LIMITS = ("max_position_embeddings", "max_seq_len")
 
 
 def take_apart(model: PreTrainedModel) -> ModelParts:
-    """Find embedding, blocks, final norm and head: by a registered `Family`, else by structure.
+    """Find embedding, blocks, final norm and head, by a registered `Family` or else by structure.
 
     Raises:
-        ModelError: the model has no token embedding, no linear head, or no one list of blocks, or a family names parts
-            that are not the model's.
+        ModelError: the model has no token embedding, no linear head or no unique list of blocks, or a family returns
+            parts that are not the model's.
     """
     for known in registered(Family).values():
         if model.config.model_type in known.model_types:
@@ -48,7 +48,7 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
 
 
 def _checked(parts: ModelParts, family: str) -> ModelParts:
-    """The parts that a family names, if they are the model's own."""
+    """Check that the parts returned by a family belong to the model, and return them."""
     inside = {id(module) for module in parts.model.modules()}
     named = {
         "trunk": parts.trunk,
@@ -90,28 +90,28 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
 
 
 def _usual_targets(model_type: str) -> tuple[str, ...]:
-    """Where peft puts LoRA on this family; `()`: it does not know the family."""
+    """The default LoRA targets of peft for this family; `()` if peft does not know it."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
 
     return tuple(TARGETS.get(model_type, ()))
 
 
 def declared_positions(config: PreTrainedConfig) -> int | None:
-    """Positions that a model has by its configuration; None: no fixed limit."""
+    """Number of positions in a model's configuration; None: no fixed limit."""
     text = config.get_text_config()
     return min((limit for name in _LIMITS if (limit := getattr(text, name, None)) is not None), default=None)
 
 
 def usable_positions(config: PreTrainedConfig) -> int | None:
-    """Positions up to which a sequence is read the same whatever else is in its batch; None: no fixed limit.
+    """Maximum length at which a sequence's results do not depend on its batch; None: no fixed limit.
 
-    LongRoPE (Ding et al. 2024) has two sets of rotary frequencies, and transformers takes one of them for a whole
-    batch, by its longest sequence: the short ones up to the length that the model was first trained with. Beyond it, a
-    sequence would be read differently as soon as a longer one is in its batch, so nothing longer is used. Dynamic NTK
-    scaling changes the frequencies only beyond `max_position_embeddings`, and other kinds do not depend on the length.
+    LongRoPE (Ding et al. 2024) has two sets of rotary frequencies, and transformers chooses one for a whole batch by
+    its longest sequence: the short ones up to the original training length. Beyond that length, a longer sequence in a
+    batch would change the results of the others, so nothing longer is used. Dynamic NTK scaling changes the frequencies
+    only beyond `max_position_embeddings`, and other kinds do not depend on the length.
 
     Args:
-        config: the model's; for a model of several parts, the configuration of its text part counts.
+        config: the model's configuration; in a multimodal model, the text part's configuration is used.
     """
     text = config.get_text_config()
     given = getattr(text, "rope_parameters", None) or {}
@@ -123,12 +123,12 @@ def usable_positions(config: PreTrainedConfig) -> int | None:
 
 
 def is_recurrent(model: PreTrainedModel) -> bool:
-    """Whether a model carries a state from token to token (Mamba, RWKV, hybrids), as transformers says."""
+    """Whether transformers marks a model as recurrent (Mamba, RWKV, hybrids)."""
     return bool(getattr(model, "_is_stateful", False))
 
 
 def is_matrix(module: nn.Module) -> bool:
-    """Whether a module is a weight matrix: `nn.Linear`, or GPT-2's `Conv1D`."""
+    """Whether a module is a weight matrix: `nn.Linear` or GPT-2's `Conv1D`."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -136,10 +136,10 @@ def is_matrix(module: nn.Module) -> bool:
 
 
 def query_key_value(blocks: nn.ModuleList) -> tuple[str, ...]:
-    """Name endings of the matrices that make queries, keys and values, one fused matrix or several; `()`: not known.
+    """Name endings of the matrices that compute queries, keys and values, fused or separate; `()`: unknown.
 
-    They are looked for in every block's attention: in each block that has any of these matrices, a whole set must be
-    there. Blocks without attention have none.
+    Every block's attention is searched: a block with any of these matrices must have a complete set. Blocks without
+    attention have none.
     """
     found: dict[str, None] = {}
     for block in blocks:
@@ -159,14 +159,14 @@ def query_key_value(blocks: nn.ModuleList) -> tuple[str, ...]:
 
 
 def _is_attention(name: str) -> bool:
-    """Whether a module's name says that it is an attention, as every family of transformers names it."""
+    """Whether a module's name is that of an attention, as in every family of transformers."""
     return "attn" in name or "attention" in name
 
 
 def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:
-    """The first of these sets of names of which every block has all its matrices; `()` where there is none.
+    """The first of these sets of names for which every block has all matrices; `()` if there is none.
 
-    Families that peft does not know often use the names of those that it knows.
+    Families unknown to peft often use the same names as known ones.
     """
     present = [
         {path.rsplit(".", 1)[-1] for path, module in block.named_modules() if is_matrix(module)} for block in blocks
@@ -175,7 +175,7 @@ def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str
 
 
 def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
-    """The list of the model's blocks, and the module that owns it."""
+    """The list of the model's blocks and the module that owns it."""
     from torch import nn
 
     found = [
@@ -193,7 +193,7 @@ def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.Modu
 
 
 def _final_norm(owner: nn.Module, *widths: int) -> nn.Module | None:
-    """The last child next to the blocks that holds only vectors of the hidden size."""
+    """The last sibling of the blocks that contains only vectors of the hidden size."""
     norms = [
         child
         for child in owner.children()
@@ -203,21 +203,21 @@ def _final_norm(owner: nn.Module, *widths: int) -> nn.Module | None:
 
 
 def block_matrices(parts: ModelParts) -> dict[str, nn.Module]:
-    """Every weight matrix of the blocks by its full name."""
+    """All weight matrices of the blocks by full name."""
     inside = {id(module) for block in parts.blocks for module in block.modules()}
     return {name: module for name, module in parts.model.named_modules() if id(module) in inside and is_matrix(module)}
 
 
 def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dict[str, nn.Module]:
-    """The weight matrices of the blocks whose full names are, or end in, one of these.
+    """The weight matrices of the blocks whose full names equal or end in one of the given names.
 
     Args:
         parts: the model.
         endings: names or name endings.
-        option: where they were given, for the message.
+        option: the option that gave them, for the error message.
 
     Raises:
-        ConfigError: one that matches nothing; the message lists what could be meant.
+        ConfigError: a name matches nothing; the message suggests known names.
     """
     known = block_matrices(parts)
     result: dict[str, nn.Module] = {}
@@ -230,9 +230,10 @@ def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dic
 
 
 def names_for_peft(parts: ModelParts, endings: Iterable[str], matrices: Iterable[str]) -> list[str]:
-    """What peft is told to put an adapter on: these endings, or full names where endings mean more than the matrices.
+    """The targets to pass to peft: the endings, or the full names if the endings would match other modules too.
 
-    peft looks for endings in the whole model, and one that also reads images has matrices of the same names elsewhere.
+    peft matches endings in the whole model, and a model that also reads images has matrices of the same names
+    elsewhere.
 
     Args:
         parts: the model.
@@ -249,7 +250,7 @@ def names_for_peft(parts: ModelParts, endings: Iterable[str], matrices: Iterable
 
 
 def text_modules(parts: ModelParts) -> tuple[nn.Module, ...]:
-    """What a text passes through: the whole model, or the text model and the head of one that also reads images."""
+    """The modules that process text: the whole model, or the text model and head of one that also reads images."""
     inner: nn.Module = parts.model
     if parts.model.config.get_text_config() is parts.model.config:
         return (parts.model,)
@@ -276,12 +277,12 @@ def matrix_shape(module: nn.Module) -> tuple[int, int]:
 
 
 def freeze(parts: ModelParts) -> None:
-    """Set `requires_grad` to False on every parameter of the model."""
+    """Set `requires_grad` to False for every parameter of the model."""
     parts.model.requires_grad_(False)
 
 
 def untie_head(parts: ModelParts) -> None:
-    """Give the head a true copy of its weight; what is saved says `tie_word_embeddings=False`."""
+    """Give the head its own copy of the weight and set `tie_word_embeddings=False` in the saved configuration."""
     from torch import nn
 
     parts.head.weight = nn.Parameter(parts.head.weight.detach().clone())
@@ -290,5 +291,5 @@ def untie_head(parts: ModelParts) -> None:
 
 
 def embed(parts: ModelParts, ids: torch.Tensor) -> torch.Tensor:
-    """Token embeddings of ids, as the trunk takes them: from [..] to [.., D]. Families scale them inside the trunk."""
+    """Token embeddings of ids as the trunk expects them: [..] -> [.., D]. Families scale them inside the trunk."""
     return parts.token_embedding(ids)

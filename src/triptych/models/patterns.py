@@ -1,4 +1,4 @@
-"""Regular expressions from adapters: tried in a child process with a time limit before this process runs them."""
+"""Try regular expressions from adapters in a child process with a time limit before this process runs them."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from triptych.errors import ModelError, shorten
 
-MATCH_SECONDS = 5.0  # for all patterns and names together; ordinary ones take a few milliseconds
+MATCH_SECONDS = 5.0  # for all patterns and names together; normal ones take a few milliseconds
 PROGRAM = """
 import json, re, sys
 patterns, names = json.load(sys.stdin)
@@ -24,14 +24,14 @@ for pattern in patterns:
 
 
 def check_patterns(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
-    """Make sure that patterns can be matched against names in bounded time, in every form in which peft matches them.
+    """Check that patterns can be matched against names in bounded time, in every form in which peft matches them.
 
-    The child process runs Python's own `re` on the same names, so that what ends there in time does not hang here.
+    The child process runs Python's `re` on the same names, so a pattern that finishes there in time does not hang here.
 
     Args:
         patterns: regular expressions, or plain names.
-        names: what they will be matched against: the names of a model's modules.
-        where: the file that they come from, for the message.
+        names: the names of a model's modules to match them against.
+        where: the file they come from, for the error message.
 
     Raises:
         ModelError: a pattern takes too long.

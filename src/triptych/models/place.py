@@ -1,4 +1,4 @@
-"""Where a base model is read from: the package, a local folder, a GGUF file, or the Hugging Face Hub."""
+"""Where a base model is read from: the package, a local folder, a GGUF file or the Hugging Face Hub."""
 
 import importlib
 import json
@@ -24,11 +24,11 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model is.
+    """The location of a model.
 
     Attributes:
         where: a folder, or a name on the Hub.
-        gguf: the GGUF file that holds configuration, tokenizer and weights, or None.
+        gguf: the GGUF file with configuration, tokenizer and weights, or None.
     """
 
     where: str
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def is_local(self) -> bool:
-        """Whether the model is on this machine, so that the Hub is not asked."""
+        """Whether the model is on this machine, so that the Hub is not needed."""
         return self.gguf is not None or Path(self.where).is_dir()
 
     @property
@@ -46,22 +46,22 @@ class Place:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What transformers' `from_pretrained` needs in addition to `where`."""
+        """Arguments for transformers' `from_pretrained` in addition to `where`."""
         return {} if self.gguf is None else {"gguf_file": str(self.gguf)}
 
     def reading(self) -> AbstractContextManager[None]:
-        """Inside, the model may be read: a local one as it is, one of the Hub without long retries while offline."""
+        """A context for reading the model; for a model on the Hub, it avoids long retries while offline."""
         return nullcontext() if self.is_local else offline_if_unreachable()
 
 
 def find_place(model: str) -> Place:
-    """Where a model is, by the name that a suite gives it.
+    """Find a model by its name in a suite.
 
     Args:
         model: the name of an embedded model, the path of a transformers folder or GGUF file, or a name on the Hub.
 
     Raises:
-        ModelError: a folder or file that is missing, or holds no transformers model with safetensors.
+        ModelError: a folder or file is missing, or contains no transformers model with safetensors.
     """
     embedded = registered(EmbeddedModel)
     if model in embedded:
@@ -87,13 +87,13 @@ def find_place(model: str) -> Place:
 
 
 def cannot_read(model: str, place: Place, what: str, error: Exception) -> ModelError:
-    """The error to raise where a part of a model cannot be read.
+    """The error to raise if a part of a model cannot be read.
 
     Args:
-        model: the model as it was asked for.
-        place: where it was looked for.
+        model: the model's name as given.
+        place: where it was looked up.
         what: the part, such as `tokenizer`.
-        error: what the libraries raised; a `ModelError` is returned as it is.
+        error: the libraries' error; a `ModelError` is returned as it is.
     """
     if isinstance(error, ModelError):
         return error
@@ -124,7 +124,7 @@ def cannot_read(model: str, place: Place, what: str, error: Exception) -> ModelE
 
 
 def _cached(place: Place) -> str:
-    """The folder of the cache that holds a model of the Hub."""
+    """The cache folder of a model on the Hub."""
     return str(Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=place.where, repo_type="model")))
 
 
@@ -134,7 +134,7 @@ def _gguf(file: Path) -> Place:
             f"{str(file)!r} is a GGUF file, which needs the package gguf: pip install 'triptych[gguf]'. Or give the "
             "folder that it was made from."
         )
-    # the reader of these files asks tqdm itself for its bar; here transformers' own switch holds for it too
+    # the reader of these files uses tqdm directly; this makes transformers' own switch apply to it too
     reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     reader.tqdm = logging.tqdm
     return Place(str(file.parent), file.resolve())
@@ -165,7 +165,7 @@ def _folder(path: Path) -> Place:
 
 
 def _base_of(folder: Path) -> str:
-    """` of BASE` for an adapter that names its base, else nothing."""
+    """` of BASE` for an adapter that names its base, otherwise an empty string."""
     try:
         base = json.loads((folder / ADAPTER_CONFIG).read_bytes())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What is written around a document and its summary: texts of the suite, or the model's own chat template."""
+"""The text around a document and its summary: the suite's texts or the model's chat template."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych.errors import ModelError, shorten
 
-# What a chat template writes for `strftime_now`: ids must not depend on the day. It is the day that Llama 3's template
-# falls back on.
+# The fixed date for `strftime_now` in chat templates: ids must not depend on the day. It is the fallback date of Llama
+# 3's template.
 _DATE = {
     "%Y": "2024",
     "%y": "24",
@@ -27,17 +27,17 @@ _FIXED_DATE = (
     + "".join(f" | replace('{code}', '{text}')" for code, text in _DATE.items())
     + " }}{% endmacro %}{{ '' }}"
 )
-_DOCUMENT, _SUMMARY = "TriptychDocument0", "TriptychSummary0"  # in the places of a document and its summary
+_DOCUMENT, _SUMMARY = "TriptychDocument0", "TriptychSummary0"  # placeholders for a document and its summary
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text around a document that asks for its summary.
+    """The text around a document that prompts for its summary.
 
     Attributes:
-        separator: the text after the document; it may name special tokens.
-        before: the text before the document; it may name special tokens.
-        chat: write `before`, document and `separator` as the user's turn of the model's chat template, and the summary
+        separator: the text after the document; it may contain special tokens.
+        before: the text before the document; it may contain special tokens.
+        chat: render `before`, document and `separator` as the user's turn of the model's chat template, and the summary
             as the assistant's.
     """
 
@@ -51,10 +51,10 @@ class Frame:
     """The texts around a document and its summary: `opening + document + middle + summary + closing`.
 
     Attributes:
-        opening: before the document; it may name special tokens.
-        middle: between document and summary; it may name special tokens.
-        closing: after the summary, by the chat template.
-        chat: the chat template wrote these texts, with every special token that belongs there.
+        opening: the text before the document; it may contain special tokens.
+        middle: the text between document and summary; it may contain special tokens.
+        closing: the text after the summary, from the chat template.
+        chat: whether the chat template rendered these texts, with all their special tokens.
     """
 
     opening: str
@@ -64,14 +64,14 @@ class Frame:
 
 
 def frame_of(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """The texts that a prompt puts around a document and its summary.
+    """The texts around a document and its summary for a prompt.
 
     Args:
         prompt: the text around each document.
-        tokenizer: the model's; its chat template is rendered where the prompt asks for it.
+        tokenizer: the model's tokenizer; its chat template is rendered if the prompt uses it.
 
     Raises:
-        ModelError: the prompt asks for a chat template, and there is none, or it cannot frame a document and a summary.
+        ModelError: the prompt uses a chat template, but there is none or it cannot frame a document and a summary.
     """
     if not prompt.chat:
         return Frame(prompt.before, prompt.separator)
@@ -87,12 +87,12 @@ def frame_of(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 
 def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer comes with a chat template."""
+    """Whether a tokenizer has a chat template."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 
 def _rendered(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The two turns as the chat template writes them, the document and the summary replaced by marks."""
+    """Both turns as rendered by the chat template, with placeholders for document and summary."""
     if not has_chat_template(tokenizer):
         raise ModelError(
             "prompt.chat = true, but the tokenizer has no chat template. Set prompt.chat = false, or give a model that "
@@ -106,7 +106,7 @@ def _rendered(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
         template = tokenizer.get_chat_template()
         fixed = _FIXED_DATE if "strftime_now" in template else ""
         return str(tokenizer.apply_chat_template(turns, chat_template=fixed + template, tokenize=False))
-    except Exception as error:  # of Jinja, or raised by the template itself
+    except Exception as error:  # from Jinja, or raised by the template itself
         raise ModelError(
             f"prompt.chat = true, but the tokenizer's chat template fails: {shorten(str(error))}. Set prompt.chat = "
             "false, or give a model whose template takes a user's and an assistant's turn."

@@ -1,4 +1,4 @@
-"""No progress bars and warnings of libraries: what is worth saying, Triptych says itself."""
+"""Silence progress bars and warnings of libraries: Triptych reports what matters itself."""
 
 import importlib
 import logging
@@ -8,21 +8,21 @@ from typing import Any
 
 
 def quiet_libraries() -> None:
-    """Silence the progress bars and warnings of libraries, for as long as this process lasts."""
+    """Silence the progress bars and warnings of libraries for the rest of this process."""
     import transformers
     from huggingface_hub import utils as hub
 
-    hub.logging.set_verbosity_error()  # of each attempt at a download it would warn
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports where it is installed
+    hub.logging.set_verbosity_error()  # it would warn for each download attempt
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it if it is installed
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()  # that of huggingface_hub as well
-    # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
+    transformers.logging.disable_progress_bar()  # also for huggingface_hub
+    # the reader of GGUF files uses tqdm directly; this makes transformers' switch apply to it too
     _gguf_reader().tqdm = transformers.logging.tqdm
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Silence the progress bars and warnings of libraries inside, for functions that others call; also a decorator."""
+    """A context and decorator, for public functions, in which progress bars and warnings of libraries are silenced."""
     import datasets
     import transformers
     from huggingface_hub import utils as hub

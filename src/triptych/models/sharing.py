@@ -1,4 +1,4 @@
-"""Several models that share the tensors of one."""
+"""Models that share the tensors of another model."""
 
 import copy
 from typing import Any
@@ -12,10 +12,10 @@ from triptych.models.quantization import quantized_layers
 
 
 def share_tensors(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same structure whose tensors are those of `model`; tied ones stay tied.
+    """A model of the same structure that shares the tensors of `model`; tied ones stay tied.
 
-    A method may insert layers, and a parameter may be given another tensor: `model` does not change. Nothing may write
-    into the tensors in place before `own_trained_tensors` has replaced those that are trained.
+    Inserting layers or assigning a parameter another tensor does not change `model`. Nothing may write to the tensors
+    in place before `own_trained_tensors` has replaced the trained ones.
     """
     memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     memo |= {id(parameter): _shared(parameter) for parameter in model.parameters()}
@@ -25,14 +25,14 @@ def share_tensors(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _shared(parameter: nn.Parameter) -> nn.Parameter:
-    """A frozen parameter with the same tensor; a quantised one keeps its scales."""
+    """A frozen parameter with the same tensor; a quantized one keeps its scales."""
     if hasattr(parameter, "quant_state"):
         return copy.copy(parameter)
     return nn.Parameter(parameter.detach(), requires_grad=False)
 
 
 def own_trained_tensors(adapted: AdaptedModel) -> None:
-    """Give trained parameters separate memory, in fp32, so that loading them leaves the shared tensors unchanged."""
+    """Give trained parameters separate fp32 memory, so that loading them leaves the shared tensors unchanged."""
     for parameter in adapted.parts.model.parameters():
         if parameter.requires_grad:
             parameter.data = torch.empty_like(parameter.data, dtype=torch.float32)

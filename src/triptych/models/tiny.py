@@ -12,5 +12,5 @@ class Tiny(EmbeddedModel):
     """A very small GPT-2 that has read only synthetic news; for the demo and the tests."""
 
     def folder(self) -> Path:
-        """The folder that `scripts/pretrain_tiny.py` writes."""
+        """The folder written by `scripts/pretrain_tiny.py`."""
         return Path(triptych.__file__).parent / "assets" / "tiny"

@@ -1,4 +1,4 @@
-"""Texts as token ids: by themselves, and as they are tokenised in the middle of running text."""
+"""Texts as token ids, tokenized separately or as part of running text."""
 
 import os
 import tempfile
@@ -14,16 +14,16 @@ from triptych.models.prompts import Frame, Prompt, frame_of
 
 _PROBE = " The council met."
 _PROBES = ("The council met.", "1,000 people", '"No," he said.')
-_LEADS = ("a", "1", ".", ":")  # beginnings for a text; some tokenizers join one or another with what follows
+_LEADS = ("a", "1", ".", ":")  # leads to put before a text; some tokenizers join one or another with the text after it
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_out: bool = True) -> list[list[int]]:
-    """Token ids of texts, without special tokens around them.
+    """Token ids of texts, without adding special tokens.
 
     Args:
-        texts: each is tokenised by itself.
-        tokenizer: the model's.
-        spelled_out: a special token written in a text is plain text; otherwise it is that token.
+        texts: the texts; each is tokenized separately.
+        tokenizer: the model's tokenizer.
+        spelled_out: treat special tokens written in a text as plain text; otherwise they are special tokens.
 
     Raises:
         ModelError: the tokenizer's native code fails on a text.
@@ -42,14 +42,14 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_
 
 
 class RunningText:
-    """Documents, summaries and the texts around them, with the ids that they have in the text that they make together.
+    """Token ids of documents, summaries and the texts around them as they are in the complete text.
 
-    Tokenizers like SentencePiece's (Llama 2, Mistral, T5) put a mark before every text, which running text does not
-    have in its middle. For them the ids are taken from a longer text, after a beginning whose own ids are known. A
-    tokenizer like GPT-2's needs none of this: its ids are those of the text by itself.
+    Tokenizers like SentencePiece's (Llama 2, Mistral, T5) put a mark before every text, which does not occur in the
+    middle of running text. For them, the ids are taken from a longer text after a lead whose own ids are known. A
+    tokenizer like GPT-2's needs none of this: its ids are those of the separate text.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         frame: the texts around document and summary.
     """
 
@@ -68,12 +68,12 @@ class RunningText:
 
     @cached_property
     def opening_ids(self) -> tuple[int, ...]:
-        """The ids of what is before the document, at the beginning of the text; white space at its end may be left."""
+        """The ids of the text before the document; white space at its end may be left out."""
         return tuple(self._alone(self._opening[0]))
 
     @cached_property
     def separator_ids(self) -> tuple[int, ...]:
-        """The ids of what is between document and summary, after a document."""
+        """The ids of the text between document and summary, as they are after a document."""
         middle = self._middle[0]
         if not middle:
             return ()
@@ -83,54 +83,54 @@ class RunningText:
 
     @cached_property
     def closing_id(self) -> int | None:
-        """The special token that ends the summary by the chat template; None: it writes none."""
+        """The special token that ends the summary in the chat template; None if there is none."""
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
         return next((each for each in self._alone(self.frame.closing) if each in special), None)
 
     def document_ids(self, documents: Iterable[str]) -> list[list[int]]:
-        """The ids of each document after what is before it, not truncated; a special token spelled out is only text."""
+        """The untruncated ids of each document after the text before it; special tokens in documents are plain text."""
         opening, space = self._opening
         return self._placed([space + document.strip() for document in documents], self.document_lead, opening)
 
     def summary_ids(self, summaries: Sequence[str]) -> list[list[int]]:
-        """The ids of each summary after what is before it; the space before it is part of them."""
+        """The ids of each summary after the text before it, including the space before the summary."""
         texts = [self.summary_space + summary.strip() for summary in summaries]
         return self._placed(texts, self.summary_lead, self._middle[0])
 
     @property
     def document_space(self) -> str:
-        """What precedes a document in its own ids: white space that the tokenizer joins with the first word."""
+        """White space before a document that is part of its ids, because the tokenizer joins it with the first word."""
         return self._opening[1]
 
     @property
     def summary_space(self) -> str:
-        """The same for a summary; a space where no chat template says otherwise."""
+        """The same for a summary; a space unless a chat template is used."""
         return self._middle[1]
 
     @cached_property
     def document_lead(self) -> str | None:
-        """The beginning after which documents are tokenised; None where they need none."""
+        """The lead after which documents are tokenized; None if they need none."""
         return self._lead_like(*self._opening) if self.frame.opening else None
 
     @cached_property
     def summary_lead(self) -> str | None:
-        """The beginning after which summaries are tokenised; None where they need none."""
+        """The lead after which summaries are tokenized; None if they need none."""
         if self.frame.chat:
             return self._lead_like(*self._middle)
         return self._lead(_PROBE, self._leads_of(self.frame.middle), spelled_out=True)
 
     @cached_property
     def _opening(self) -> tuple[str, str]:
-        """What is before the document, and white space at its end that the tokenizer joins with the document."""
+        """The text before the document, and white space at its end that the tokenizer joins with the document."""
         return self._without_joined_space(self.frame.opening)
 
     @cached_property
     def _middle(self) -> tuple[str, str]:
-        """The same for what is before the summary."""
+        """The same for the text before the summary."""
         return self._without_joined_space(self.frame.middle) if self.frame.chat else (self.frame.middle, " ")
 
     def _without_joined_space(self, text: str) -> tuple[str, str]:
-        """A text, and the white space at its end that is part of the token that follows, if any is."""
+        """A text, split from any white space at its end that is part of the following token."""
         for end in dict.fromkeys((len(text), len(text) - text.endswith(" "), len(text.rstrip()))):
             rest = self._after(text[:end], [text[end:] + probe for probe in _PROBES], spelled_out=False)
             if None not in rest:
@@ -138,11 +138,11 @@ class RunningText:
         return text, ""
 
     def _alone(self, text: str) -> list[int]:
-        """The ids of a text of the suite or the template by itself, which may name special tokens."""
+        """The ids of a separate text of the suite or the template, which may contain special tokens."""
         return encode([text], self.tokenizer, spelled_out=False)[0] if text else []
 
     def _leads_of(self, text: str) -> tuple[str, ...]:
-        """Beginnings like a text: itself where it is plain, else its end behind its last special token; then others."""
+        """Leads similar to a text: the text if it is plain, else its end after the last special token; then others."""
         if not self.frame.chat and text:
             both = [encode([text], self.tokenizer, spelled_out=each) for each in (False, True)]
             return (text, *_LEADS) if both[0] == both[1] else _LEADS
@@ -154,7 +154,7 @@ class RunningText:
         return (*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab())
 
     def _placed(self, texts: Sequence[str], lead: str | None, before: str) -> list[list[int]]:
-        """Ids of texts after a beginning, or after another like `before` where it joins a text; None: by themselves."""
+        """Ids of texts after a lead, or one like `before` if the lead joins a text; without a lead, separately."""
         if lead is None:
             return encode(texts, self.tokenizer)
         found: list[list[int] | None] = [None] * len(texts)
@@ -167,9 +167,9 @@ class RunningText:
         return [ids if ids is not None else next(alone) for ids in found]
 
     def _lead_like(self, before: str, space: str) -> str | None:
-        """The plain beginning after which texts have the ids that they have after `before`; None: those by themselves.
+        """The plain lead that gives texts the same ids as `before`; None if these are the ids of the separate texts.
 
-        Texts may not be tokenised after `before` itself, where a special token that they spell out would be one.
+        Texts may not be tokenized after `before` itself, where a special token in a text would not stay plain text.
         """
         texts = [space + probe for probe in _PROBES]
         wanted = self._after(before, texts, spelled_out=False)
@@ -183,7 +183,7 @@ class RunningText:
         return next((lead for lead in leads if fits(self._after(lead, texts, spelled_out=True))), None)
 
     def _lead(self, text: str, leads: Sequence[str], *, spelled_out: bool) -> str | None:
-        """The first beginning after which a text has other ids than by itself; None where one changes none."""
+        """The first lead after which a text has different ids than separately; None if a lead changes nothing."""
         alone, first = encode([text], self.tokenizer, spelled_out=spelled_out)[0], None
         for lead in leads:
             rest = self._after(lead, [text], spelled_out=spelled_out)[0]
@@ -193,7 +193,7 @@ class RunningText:
         return first
 
     def _after(self, lead: str, texts: Sequence[str], *, spelled_out: bool) -> list[list[int] | None]:
-        """Ids of texts after a beginning; None for each text whose first token is joined with the beginning."""
+        """Ids of texts after a lead; None for each text whose first token is joined with the lead."""
         start = encode([lead], self.tokenizer, spelled_out=spelled_out)[0]
         whole = encode([lead + text for text in texts], self.tokenizer, spelled_out=spelled_out)
         return [ids[len(start) :] if ids[: len(start)] == start else None for ids in whole]
@@ -201,10 +201,10 @@ class RunningText:
 
 @contextmanager
 def native_failures() -> Iterator[None]:
-    """Inside, a panic of a tokenizer's native code, which is not an `Exception`, becomes one message.
+    """A context that turns a panic of a tokenizer's native code, which is not an `Exception`, into a `ModelError`.
 
-    Its threads write traces to the standard error of the process: what is written there inside is shown afterwards,
-    except after a panic.
+    Its threads write traces to the process's standard error: output written there inside the context is shown
+    afterwards, except after a panic.
 
     Raises:
         ModelError: the native code panicked.
@@ -223,10 +223,10 @@ def native_failures() -> Iterator[None]:
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """Hold back the process's standard error inside; drop it where the block ends with a panic."""
+    """Hold back the process's standard error inside the context; drop it if the block ends with a panic."""
     try:
         before = os.dup(2)
-    except OSError:  # the process has none
+    except OSError:  # the process has no standard error
         yield
         return
     with _memory_file() as held:
@@ -246,10 +246,10 @@ def _held_back() -> Iterator[None]:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file in memory where the system has such files, else a temporary file."""
+    """An in-memory file if the system supports it, otherwise a temporary file."""
     return os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an error is a panic of native code, as PyO3 raises it."""
+    """Whether an error is a panic of native code, as raised by PyO3."""
     return type(error).__name__ == "PanicException"

@@ -1,4 +1,4 @@
-"""The files that a model's weights are read from: only safetensors in its own folder or repository."""
+"""The files from which a model's weights are read: only safetensors in its own folder or repository."""
 
 import json
 import math
@@ -19,19 +19,19 @@ INDEX = "model.safetensors.index.json"
 
 
 def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
-    """The files that transformers reads from a folder: one file, or those that an index names.
+    """The files that transformers reads from a folder: a single file, or those named in an index.
 
-    The rule is that of transformers: where there is a single file it is read, whatever an index next to it says.
+    As in transformers, a single file takes precedence over an index next to it.
 
     Args:
         folder: a transformers folder.
 
     Returns:
-        The index's map from tensors to file names, empty without an index; and the files, sorted by name.
+        The index's map from tensors to file names, empty without an index, and the files sorted by name.
 
     Raises:
-        ModelError: there are none, the index is malformed, or it names something other than a safetensors file of
-            this folder.
+        ModelError: there are none, the index is malformed, or it names something other than a safetensors file in this
+            folder.
     """
     if (folder / SINGLE).is_file():
         return {}, [_inside(folder, SINGLE)]
@@ -52,11 +52,11 @@ def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
 
 
 def hub_files(name: str, commit: str) -> list[Path]:
-    """The files of a model on the Hub, by the rule of `weight_files`, downloaded where the cache lacks them.
+    """The files of a model on the Hub, by the rule of `weight_files`, downloaded if not cached.
 
     Args:
-        name: of its repository.
-        commit: of the repository.
+        name: the repository's name.
+        commit: the repository's commit.
 
     Raises:
         ModelError: there are none, the index is malformed, or it names something other than a safetensors file of
@@ -84,7 +84,7 @@ def hub_files(name: str, commit: str) -> list[Path]:
 
 
 def _fetch(name: str, file: str, commit: str) -> Path | None:
-    """A file of a repository, downloaded where the cache lacks it; None: it is not there."""
+    """A file of a repository, downloaded if not cached; None if it does not exist."""
     try:
         return Path(hf_hub_download(name, file, revision=commit, local_files_only=constants.is_offline_mode()))
     except RemoteEntryNotFoundError:
@@ -96,7 +96,7 @@ def _fetch(name: str, file: str, commit: str) -> Path | None:
 
 
 def is_finite(file: Path) -> bool:
-    """Whether a safetensors file can be read and holds neither NaN nor infinity; one tensor is in memory at a time."""
+    """Whether a safetensors file can be read and has no NaN or infinity; reads one tensor at a time."""
     try:
         state = file.stat()
         return _is_finite(file, state.st_size, state.st_mtime_ns)
@@ -106,7 +106,7 @@ def is_finite(file: Path) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_finite(file: Path, num_bytes: int, modified: int) -> bool:
-    """As `is_finite`; size and time distinguish a file from an earlier one of the same name."""
+    """Like `is_finite`; size and time distinguish a file from an earlier one of the same name."""
     try:
         with safe_open(file, framework="pt") as tensors:
             return all(_sum_is_finite(tensors.get_tensor(name)) for name in tensors.keys())  # noqa: SIM118
@@ -115,10 +115,10 @@ def _is_finite(file: Path, num_bytes: int, modified: int) -> bool:
 
 
 def _sum_is_finite(tensor: Tensor) -> bool:
-    """Whether a sum in float64 is finite; no finite numbers of fp32, bf16 or fp16 add up to infinity there."""
+    """Whether the sum in float64 is finite; finite numbers of fp32, bf16 or fp16 cannot add up to infinity there."""
     if not tensor.is_floating_point():
         return True
-    wide = tensor if tensor.element_size() > 1 else tensor.float()  # there are no sums of 8-bit numbers
+    wide = tensor if tensor.element_size() > 1 else tensor.float()  # torch cannot sum 8-bit numbers
     return math.isfinite(float(wide.sum(dtype=torch.float64)))
 
 
@@ -141,7 +141,7 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder; a link may stay in the folder, or lead from the Hub's cache to its blobs."""
+    """A file of the folder; a link must stay in the folder or lead from the Hub's cache to its blobs."""
     file = folder / name
     if not file.is_file():
         raise ModelError(f"The folder {str(folder)!r} lacks {shorten(repr(name))}, which its {INDEX} names.")
