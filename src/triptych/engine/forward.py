@@ -87,6 +87,6 @@ def _losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
 def not_finite(name: str, what: str) -> str:
     """The error message for a model whose outputs are not finite before training."""
     return (
-        f"The {what} of {name} are NaN or infinite before anything is trained: its weights are damaged, or too large "
-        "for their precision. Give another copy of the model, or set training.precision=fp32."
+        f"The {what} of {name} are NaN or infinite before training: its weights are damaged or too large for their "
+        "precision. Give another copy of the model, or set training.precision=fp32."
     )

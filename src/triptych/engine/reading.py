@@ -34,14 +34,14 @@ def check_reading(parts: ModelParts) -> None:
     reasons: list[str] = []
     by_vectors = attempt(lambda: _logits(parts, inputs_embeds=torch.stack([vectors, other])), reasons.append)
     if by_vectors is None:
-        raise ModelError(_other_function(name, f" On vectors that are no token's it fails: {reasons[0]}"))
+        raise ModelError(_other_function(name, f" On vectors that belong to no token, it fails: {reasons[0]}"))
     if not (by_ids.isfinite().all() and by_vectors.isfinite().all()):
         return
     if not _same(by_vectors[1, :-1], by_vectors[0, :-1]):
         raise ModelError(
-            f"{name} looks ahead: a token changes what it predicts before it, as in an encoder (BERT, RoBERTa), and a "
-            "loss would read its own targets. Triptych compares causal language models: give one, such as GPT-2's or "
-            "Llama's kind."
+            f"{name} looks ahead: a token changes the predictions before it, as in an encoder (BERT, RoBERTa), so a "
+            "loss would read its own targets. Triptych compares causal language models: give one, such as GPT-2 or "
+            "Llama."
         )
     if not _same(by_vectors[0], by_ids[0]):
         raise ModelError(_other_function(name, ""))
@@ -60,7 +60,7 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 def _other_function(name: str, reason: str) -> str:
     """The error message for a model that needs the token ids themselves."""
     return (
-        f"{name} needs the ids of its tokens: from their vectors alone it computes something else, as models do that "
-        "look tokens up in every block (Gemma 3n, Gemma 4 E2B and E4B). Triptych feeds every model vectors, which "
-        f"virtual tokens are put between: give another model.{reason}"
+        f"{name} needs the ids of its tokens: from embeddings alone it computes something else, like models that look "
+        "tokens up in every block (Gemma 3n, Gemma 4 E2B and E4B). Triptych passes embeddings to every model, so that "
+        f"virtual tokens can be inserted: give another model.{reason}"
     )

@@ -33,7 +33,7 @@ def recomputing(model: EngineModel) -> EngineModel:
     if not all(model.machine.collect([exact])):
         raise OutOfMemory(
             "Out of memory with one document a pass. Its blocks cannot be computed again in the backward pass, which "
-            f"would need less: {'; '.join(reasons) or 'another process found other numbers'}. {_REMEDY}"
+            f"would need less memory: {'; '.join(reasons) or 'another process found different numbers'}. {_REMEDY}"
         )
     return replace(model, recomputes=True)
 
@@ -62,6 +62,6 @@ def given_up(refusal: str) -> OutOfMemory:
     """
     reason = shorten(refusal, 300) or "another process of this run ran out of memory"
     return OutOfMemory(
-        "Out of memory with one document a pass, although each block was computed again in the backward pass, so that "
-        f"only what enters it was kept: {reason.rstrip('.')}. {_REMEDY}"
+        "Out of memory with one document a pass, although each block was computed again in the backward pass and "
+        f"only its inputs were kept: {reason.rstrip('.')}. {_REMEDY}"
     )

@@ -71,7 +71,7 @@ class IA3(Method):
         outputs = tuple(name for name in named if name not in inputs)
         if not outputs and not inputs:
             raise ConfigError(
-                f"peft names no targets of (IA)^3 for {family!r}: name target_modules and feedforward_modules. "
+                f"peft has no default targets of (IA)^3 for {family!r}: name target_modules and feedforward_modules. "
                 f"There are: {', '.join(sorted(matrix_names(parts)))}."
             )
         return outputs, inputs

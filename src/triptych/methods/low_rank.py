@@ -30,9 +30,9 @@ class LowRankMethod(Method):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
         None,
-        description='names or name endings of weight matrices, or "all-linear"; by default those that make queries, '
-        "keys and values, in every family: GPT-2 c_attn, Llama q_proj, k_proj and v_proj; a run and --dry-run print "
-        "them",
+        description='names or name endings of weight matrices, or "all-linear"; by default those that compute '
+        "queries, keys and values in each family: GPT-2 c_attn, Llama q_proj, k_proj and v_proj; a run and --dry-run "
+        "print them",
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, used when no search is made")
     learning_rates: tuple[float, ...] = Field(

@@ -19,8 +19,8 @@ class SoftPromptMethod(Method):
     num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the soft prompt")
     init: Literal["text", "vocabulary", "random"] = Field(
         "text",
-        description="text: the tokens of init_text, then as `vocabulary`; vocabulary: embeddings of frequent tokens; "
-        "random: normal, with the standard deviation of the token embeddings",
+        description="text: the tokens of init_text, then like `vocabulary`; vocabulary: embeddings of frequent tokens; "
+        "random: normal with the standard deviation of the token embeddings",
     )
     init_text: str = Field(
         "[SUMMARIZE] Read the article and write its key points:",

@@ -11,7 +11,7 @@ from triptych.registry import register
 
 @register("untuned")
 class Untuned(Method):
-    """The base model without training and with the prompt of every method; a further label may have another prompt."""
+    """The base model without training, with the same prompt as every method; a further label may set another prompt."""
 
     trains: ClassVar[bool] = False
     before: str | None = Field(None, description="text before the document; by default the suite's prompt.before")

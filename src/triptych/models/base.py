@@ -304,22 +304,24 @@ def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]
         )
     if has_adapter:
         raise ModelError(
-            f"{name!r} holds an adapter in addition to its model: then nothing is untouched. Give the model alone."
+            f"{name!r} has an adapter next to its model, so that no untouched model is left. Give only the model."
         )
     if any("/" in each for each in attention):
         asked = shorten(str(attention))
-        raise ModelError(f"{name!r} wants attention code of a hub, {asked}: no code of others is run. Remove the key.")
+        raise ModelError(
+            f"{name!r} wants attention code from the Hub, {asked}: remote code is never run. Remove the key."
+        )
     quantised = next((q for part in (config, text) if (q := getattr(part, "quantization_config", None))), None)
     if quantised is not None:
         method = (
             quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
         )
         raise ModelError(
-            f"The weights of {name!r} are quantised "
+            f"The weights of {name!r} are quantized "
             f"({shorten(str(getattr(method, 'value', method) or 'method not named'))}): packed integers cannot be "
-            "trained, and their results would not be comparable. Give the model that was quantised, in fp32, bf16 or "
-            'fp16: model_quantization = "nf4" stores it in 4 bits for methods that leave its weights as they are. For '
-            "4-bit files a GGUF of it can be read, too."
+            "trained, and their results would not be comparable. Give the model that was quantized, in fp32, bf16 or "
+            'fp16: model_quantization = "nf4" stores it in 4 bits for methods that leave its weights as they are. A '
+            "4-bit GGUF file of it can be read as well."
         )
     if getattr(config, "transformers_weights", None) is not None:
         raise ModelError(
@@ -328,9 +330,7 @@ def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]
         )
     blocks = getattr(text, "num_hidden_layers", 0)
     if not isinstance(blocks, int) or not 0 < blocks <= MOST_BLOCKS:
-        raise ModelError(
-            f"{name!r} says that it has {shorten(repr(blocks))} blocks; from 1 to {MOST_BLOCKS} are needed."
-        )
+        raise ModelError(f"{name!r} declares {shorten(repr(blocks))} blocks; it must have from 1 to {MOST_BLOCKS}.")
 
 
 def _check_loaded(name: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
@@ -344,7 +344,7 @@ def _check_loaded(name: str, model: PreTrainedModel, report: dict[str, Any]) -> 
         tensor, found, needed = sorted(report["mismatched_keys"], key=str)[0]
         raise ModelError(
             f"The weights of {name!r} do not fit its configuration: {tensor!r} is {tuple(found)} in the file and "
-            f"{tuple(needed)} by the configuration."
+            f"{tuple(needed)} in the configuration."
         )
     for tensor, parameter in model.named_parameters():
         if not math.isfinite(float(parameter.detach().sum(dtype=torch.float64))):

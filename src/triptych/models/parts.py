@@ -61,7 +61,7 @@ def _checked(parts: ModelParts, family: str) -> ModelParts:
         if module is not None and not {id(m) for m in module.modules()} - {id(parts.blocks)} <= inside:
             raise ModelError(f"{family}: {name} is not a part of {type(parts.model).__name__}.")
     if parts.tied != (parts.head.weight is parts.token_embedding.weight):
-        raise ModelError(f"{family}: tied = {parts.tied}, but head and token embedding of the model say otherwise.")
+        raise ModelError(f"{family}: tied = {parts.tied}, but the model's head and token embedding say otherwise.")
     return parts
 
 

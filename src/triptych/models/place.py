@@ -68,7 +68,7 @@ def find_place(model: str) -> Place:
         folder = embedded[model]().folder()
         if not folder.is_dir():
             raise ModelError(
-                f"{model!r} is an embedded model, and its folder {str(folder)!r} is missing. In a bundle it lies in "
+                f"{model!r} is an embedded model, and its folder {str(folder)!r} is missing. In a bundle it is in "
                 f"models/base/{model}: give --model models/base/{model} from the bundle's folder."
             )
         return Place(str(folder))
@@ -106,7 +106,7 @@ def cannot_read(model: str, place: Place, what: str, error: Exception) -> ModelE
     if is_interruption(error):
         return ModelError(
             f"The download of the {what} of {model!r} from the Hub was interrupted: {first_line}. Run the same command "
-            "again, which downloads what is missing; or give --model a local transformers folder."
+            "again to download what is missing, or give --model a local transformers folder."
         )
     if isinstance(error, SafetensorError):
         return ModelError(
@@ -143,7 +143,8 @@ def _gguf(file: Path) -> Place:
 def _folder(path: Path) -> Place:
     if any(file.exists() and not file.is_file() and not file.is_dir() for file in path.iterdir()):
         raise ModelError(
-            f"The folder {str(path)!r} holds a device or a pipe, which could be read for ever; files are needed."
+            f"The folder {str(path)!r} contains a device or a pipe, which could be read without end; only files are "
+            "accepted."
         )
     if not (path / "config.json").is_file():
         ggufs = sorted(path.glob("*.gguf"))

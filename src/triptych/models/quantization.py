@@ -54,16 +54,16 @@ def check_structure(name: str, structure: PreTrainedModel) -> None:
         ModelError: its family has none, or uses its matrices in ways other than products.
     """
     if is_recurrent(structure):
-        raise _cannot(name, structure, "recurrent families compute with their matrices in other ways than by products")
+        raise _cannot(name, structure, "recurrent families use their matrices in other ways than products")
     head = structure.get_output_embeddings()
     if not any(type(module) in (nn.Linear, Conv1D) and module is not head for module in structure.modules()):
-        raise _cannot(name, structure, "bitsandbytes knows none of its matrices")
+        raise _cannot(name, structure, "bitsandbytes supports none of its matrices")
 
 
 def refuse_gguf(name: str) -> ModelError:
     """The error for a GGUF file, which transformers cannot quantize while reading it."""
     return ModelError(
-        f"{name!r} is a GGUF file, which cannot be quantised by model_quantization: give the folder that it was made "
+        f"{name!r} is a GGUF file, which cannot be quantized by model_quantization: give the folder that it was made "
         'from, or set model_quantization = "none".'
     )
 
@@ -91,7 +91,7 @@ def settle(name: str, model: PreTrainedModel) -> None:
     """
     layers = dict(quantized_layers(model))
     if not layers:
-        raise _cannot(name, model, "bitsandbytes knows none of its matrices")
+        raise _cannot(name, model, "bitsandbytes supports none of its matrices")
     for path, layer in layers.items():
         layer.compute_dtype, layer.compute_type_is_set = None, True
         layer.support_avx512bf16_for_cpu = False
@@ -156,4 +156,4 @@ def describe(quantization: str, model: nn.Module) -> dict[str, Any]:
 
 
 def _cannot(name: str, model: PreTrainedModel, why: str) -> ModelError:
-    return ModelError(f'{name!r} ({type(model).__name__}) cannot be quantised: {why}. Set model_quantization = "none".')
+    return ModelError(f'{name!r} ({type(model).__name__}) cannot be quantized: {why}. Set model_quantization = "none".')

@@ -149,7 +149,7 @@ def _inside(folder: Path, name: str) -> Path:
     allowed = [home, *([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])]
     if target.parent not in allowed:
         raise ModelError(
-            f"{str(file)!r} is a link out of its folder: the file that it leads to does not belong to the model. Put a "
-            "copy there."
+            f"{str(file)!r} is a link out of its folder: the target file does not belong to the model. Replace the "
+            "link with a copy."
         )
     return file

@@ -147,7 +147,7 @@ def check_origin(origin: Origin, base: BaseModel, where: Path) -> None:
         )
     if origin.model_fingerprint != base.fingerprint:
         raise ResultsError(
-            f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or "
+            f"{str(where)!r} was trained on another model than the one given (it was {origin.model!r}): weights or "
             "configuration differ. Give the same model."
         )
     if origin.tokenizer_fingerprint not in (None, base.tokenizer_fingerprint):

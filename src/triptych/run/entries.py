@@ -133,7 +133,7 @@ def smaller_suite(suite: Suite, entries: Sequence[SuiteEntry], train_documents: 
     labels = tuple(entry.label for entry in entries if entry.trains)
     if not labels:
         raise ConfigError(
-            "scaling.train_documents asks how methods gain with data, and no method of the suite is trained."
+            "scaling.train_documents shows how methods improve with data, but no method of the suite is trained."
         )
     limits = suite.limits.model_copy(update={"train_documents": train_documents})
     method = {label: options for label, options in suite.method.items() if label in labels}

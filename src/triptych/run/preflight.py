@@ -168,8 +168,8 @@ def check_suite(
     for number in suite.scaling.train_documents:
         if number >= len(corpus.train):
             raise ConfigError(
-                f"scaling.train_documents has {number:,}, and the suite trains on {len(corpus.train):,} documents, "
-                "which is the last point of the curve by itself: give smaller numbers."
+                f"scaling.train_documents has {number:,}, but the suite trains on {len(corpus.train):,} documents, "
+                "which is already the last point of the curve: give smaller numbers."
             )
         smaller = smaller_suite(suite, entries, number)
         if only is None or only.trains:
@@ -212,13 +212,14 @@ def _sketch(base: BaseModel, entry: SuiteEntry) -> AdaptedModel:
         if not is_recurrent(structure):
             raise
         raise ModelError(
-            f"[method.{entry.label}] {type(structure).__name__} cannot be adapted so ({error}): leave this method out."
+            f"[method.{entry.label}] {type(structure).__name__} cannot be adapted this way ({error}): leave this "
+            "method out."
         ) from error
     if entry.trains and not sketch.trained_parameters():
         raise ConfigError(
-            f"[method.{entry.label}] It trains 0 parameters: after adapt() those that are trained must "
-            "require a gradient, as by requires_grad_(True). A method that is meant to train nothing says so in its "
-            "class: trains: ClassVar[bool] = False."
+            f"[method.{entry.label}] It trains 0 parameters: after adapt(), trained parameters must require "
+            "a gradient, for example by requires_grad_(True). A method that trains nothing declares it in its class: "
+            "trains: ClassVar[bool] = False."
         )
     return sketch
 

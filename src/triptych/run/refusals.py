@@ -51,7 +51,7 @@ def refuse_sharding(suite: Suite, precision: str) -> None:
     if suite.engine.sharding == "none":
         return
     if not sharding.SUPPORTED:
-        raise ConfigError(f"{_SHARDING} needs a newer torch than {torch.__version__}; it was tried with 2.13.")
+        raise ConfigError(f"{_SHARDING} needs a newer torch than {torch.__version__}; it was tested with 2.13.")
     if suite.model_quantization != quantization.NONE:
         raise ConfigError(
             f'{_SHARDING} cannot cut weights in 4 bits: set model_quantization = "none", or engine.sharding = "none".'
@@ -62,8 +62,8 @@ def refuse_sharding(suite: Suite, precision: str) -> None:
         )
     if suite.training.optimizer != "adamw":
         raise ConfigError(
-            f'{_SHARDING} works with training.optimizer = "adamw" alone: what {suite.training.optimizer} keeps of a '
-            "matrix cannot be cut as the matrix is."
+            f'{_SHARDING} works with training.optimizer = "adamw" alone: the state that '
+            f"{suite.training.optimizer} keeps for a matrix cannot be cut like the matrix."
         )
     if suite.training.micro_batch_size == "auto":
         raise ConfigError(

@@ -133,7 +133,7 @@ def test_families_that_cannot_be_quantised_are_refused(family):
             model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1))
     else:
         model = random_model(family)
-    with pytest.raises(ModelError, match=rf"'it' \({family}.*\) cannot be quantised.*model_quantization = \"none\""):
+    with pytest.raises(ModelError, match=rf"'it' \({family}.*\) cannot be quantized.*model_quantization = \"none\""):
         quantization.check_structure("it", model)
 
 
@@ -141,7 +141,7 @@ def test_a_gguf_file_is_refused(pretended):
     """Transformers does not quantise what it reads from a GGUF file: it is refused, with what to give instead."""
     base = BaseModel("model.gguf", quantization="nf4")
     base.__dict__["place"] = Place(".", Path("model.gguf"))
-    with pytest.raises(ModelError, match=r"'model\.gguf' is a GGUF file, which cannot be quantised"):
+    with pytest.raises(ModelError, match=r"'model\.gguf' is a GGUF file, which cannot be quantized"):
         base.load()
 
 
@@ -289,5 +289,5 @@ def test_a_quantised_folder_stays_refused(gpt2, bitsandbytes, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(quantised))
     (tmp_path / "model.safetensors").write_bytes((gpt2.folder / "model.safetensors").read_bytes())
     for kind in ("none", "nf4"):
-        with pytest.raises(ModelError, match=r'are quantised \(bitsandbytes\).*model_quantization = "nf4" stores it'):
+        with pytest.raises(ModelError, match=r'are quantized \(bitsandbytes\).*model_quantization = "nf4" stores it'):
             BaseModel(str(tmp_path), quantization=kind).load()

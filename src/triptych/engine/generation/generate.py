@@ -98,7 +98,7 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
         raise ModelError(
             f"{name} does not mask the padding of shorter documents: with {asked} and "
             f"decoding.batch_size={plan.batch_size} a "
-            "summary would depend on what else is in its batch. Set decoding.batch_size=1."
+            "summary would depend on the rest of its batch. Set decoding.batch_size=1."
         )
 
 

@@ -53,7 +53,7 @@ class Reader:
         prefix = model.adapted.prefix() if model.adapted.prefix is not None else None
         cache = make_cache(model.parts.model.config, beams, prefix)
         if cache is None:
-            raise Unsupported("its layers keep something else than keys and values of the whole text")
+            raise Unsupported("its layers keep something other than keys and values of the whole text")
         last = last_states(model, embeddings, lengths - 1, cache)
         cache.open(lengths)
         positions = (lengths + cache.prefix_length).repeat_interleave(beams)[:, None]
@@ -122,7 +122,7 @@ def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) ->
         attention.install_attention(parts.model)
         reader = Reader.begin(model, embed(parts, ids), lengths, 2)
         if not same_predictions(reader.step(new, torch.arange(4, device=new.device)), wanted):
-            raise Unsupported("steps from its cache give other logits than its own forward")
+            raise Unsupported("steps from its cache give different logits than its own forward")
         return True
 
     agrees = False

@@ -299,7 +299,7 @@ def probe_pruning(model: EngineModel, *, same_draws: bool, report: Report = lamb
     whole, tail = logits(False), logits(True)
     evaluating = same(tail, whole)
     if tail is not None and whole is not None and not evaluating:
-        report("its last block at chosen places gives other logits than the whole block")
+        report("its last block at selected positions gives different logits than the whole block")
     block, training = parts.blocks[-1], False
     if evaluating:
         model.train()
@@ -350,7 +350,7 @@ def probe_recomputation(model: EngineModel, report: Report = lambda reason: None
         return False
     same = bool(((again - kept).abs() <= REPEATED * kept[:, :1].abs()).all())
     if not same:
-        report("its blocks give other numbers when they are computed again")
+        report("its blocks give different numbers when they are computed again")
     return same
 
 
