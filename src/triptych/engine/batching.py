@@ -17,7 +17,7 @@ GPU_PADDING = 0.25
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences: prefix, document, separator, summary. The EOS is only a target, so it is not fed.
+    """Right-padded sequences: prefix, document, separator, summary. The EOS is only a target, not an input.
 
     Attributes:
         ids: the tokens, padded with EOS; [B, T]. Padding is recognized by position, never by id.

@@ -51,7 +51,7 @@ def split_loss(
         model: the model; it is left in eval mode.
         split: the documents with their summaries.
         batch_size: documents per forward pass.
-        progress: called with `(documents done, documents in all)` after each batch of this rank.
+        progress: called with `(documents done, total documents)` after each batch of this rank.
         losses_of: computes the losses of a batch, given the indices of its pairs; None: `target_losses`.
     """
     model.eval()

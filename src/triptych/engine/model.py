@@ -81,7 +81,7 @@ class EngineModel:
         """Adapt an untouched model; the result uses the plain path and is in eval mode.
 
         Args:
-            untouched: the model, on the machine's device or still in the CPU's memory; it may be changed in place.
+            untouched: the model, on the machine's device or still in CPU memory; it may be changed in place.
             change: applies the method or saved adapter to the model's parts.
             template: how a document and its summary become one sequence.
             machine: where it runs.

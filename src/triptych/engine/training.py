@@ -127,7 +127,7 @@ class TrainingState:
         return tensors, vars(self.progress).copy()
 
     def load_state_dict(self, tensors: dict[str, Tensor], numbers: dict) -> None:
-        """Restore a state that `state_dict` returned.
+        """Restore a state returned by `state_dict`.
 
         Raises:
             KeyError: a trained tensor or a value of the loss scaler is missing.

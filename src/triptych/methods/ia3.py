@@ -16,7 +16,7 @@ class IA3(Method):
     """(IA)^3: learned factors on keys, values and the inner activations of the feed-forward network (Liu et al. 2022).
 
     A target's output x W + b becomes l * (x W + b); for a feed-forward target the input is scaled, (l * x) W + b. l
-    starts at one, so that training starts from the base model.
+    starts at one, so training starts from the base model.
     """
 
     target_modules: tuple[str, ...] | None = Field(

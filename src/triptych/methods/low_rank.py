@@ -46,7 +46,7 @@ class LowRankMethod(Method):
             parts: the model.
 
         Raises:
-            ConfigError: a target matches nothing, or none is given and the family's are not known.
+            ConfigError: a target matches nothing, or none is given and the family's are unknown.
         """
         if self.target_modules == "all-linear":
             return block_matrices(parts)

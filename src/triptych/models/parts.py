@@ -9,7 +9,7 @@ from triptych.contracts import Family, ModelParts
 from triptych.errors import ConfigError, ModelError, nearest
 from triptych.registry import registered
 
-if TYPE_CHECKING:  # methods import this module, and they are listed without torch
+if TYPE_CHECKING:  # methods import this module and are listed without importing torch
     import torch
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -9,7 +9,7 @@ from triptych.registry import register
 
 @register("tiny")
 class Tiny(EmbeddedModel):
-    """A very small GPT-2 that has read only synthetic news; for the demo and the tests."""
+    """A very small GPT-2 trained only on synthetic news, for the demo and the tests."""
 
     def folder(self) -> Path:
         """The folder written by `scripts/pretrain_tiny.py`."""

@@ -62,7 +62,7 @@ class RunningText:
         """The running text of a prompt.
 
         Raises:
-            ModelError: the prompt asks for a chat template that cannot be used.
+            ModelError: the prompt uses a chat template that does not work.
         """
         return cls(tokenizer, frame_of(prompt, tokenizer))
 

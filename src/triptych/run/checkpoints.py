@@ -1,4 +1,4 @@
-"""Training checkpoints, from which an interrupted run resumes bit by bit identically."""
+"""Training checkpoints, from which an interrupted run resumes with bit-identical results."""
 
 import hashlib
 import json

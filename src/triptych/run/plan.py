@@ -61,8 +61,8 @@ class SuitePlan(_Part):
         suite: its settings with every key set.
         preset: the preset that they are based on.
         out: the results folder.
-        data: the documents: how many are used, dropped and truncated, what was cut, what is not read.
-        columns: which column is read as `document`, `summary` and `id`; empty where the source has no columns.
+        data: the documents: how many are used, dropped and truncated, which splits were cut, and what is not read.
+        columns: which column is read as `document`, `summary` and `id`; empty if the source has no columns.
         example: the first training pair.
         language: what ROUGE counts, and why.
         num_base_parameters: parameters of the base model; None: no method has a model.

@@ -44,7 +44,7 @@ def choose_language(suite: Suite, corpus: "Corpus") -> languages.Language:
 
 
 def evenly_chosen(count: int) -> list[int]:
-    """At most `MOST_REFERENCES` indexes below `count`, evenly spaced."""
+    """At most `MOST_REFERENCES` evenly spaced indices below `count`."""
     most = min(count, MOST_REFERENCES)
     return [i * count // most for i in range(most)]
 

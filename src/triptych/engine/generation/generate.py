@@ -38,7 +38,7 @@ def generate(
         model: the model, in eval mode.
         documents: token ids of each document.
         decoding: how summaries are decoded.
-        progress: called with `(documents done, documents in all)` after each batch.
+        progress: called with `(documents done, total documents)` after each batch.
 
     Returns:
         Token ids in the order of `documents`.

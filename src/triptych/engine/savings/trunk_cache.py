@@ -195,7 +195,7 @@ def open_cache(
         fingerprint: the fingerprint of the untouched model's weights.
         store: see `trunk_store`.
         batch_size: pairs per forward pass.
-        progress: called with `(pairs done, pairs in all)` while states are computed.
+        progress: called with `(pairs done, total pairs)` while states are computed.
 
     Returns:
         The cache; None if it cannot be used: nothing is frozen below, it is too large, or its losses differ from the
