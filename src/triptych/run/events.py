@@ -17,7 +17,7 @@ StageName = Literal["preparation", "evaluation", "search", "train", "generation"
 STAGES: dict[StageName, str] = {  # as shown to users
     "preparation": "preparing data",
     "evaluation": "evaluating",
-    "search": "searching the learning rate",
+    "search": "searching for the learning rate",
     "train": "training",
     "generation": "writing summaries",
     "checkpoint": "saving",
