@@ -23,17 +23,17 @@ from triptych.text.quantities import BYTES_OF, ONES_OF, SECONDS_OF, read_quantit
 
 @dataclass(frozen=True)
 class Rival:
-    """Another method: the best method's mean minus this method's on a measure, on the same documents.
+    """Another method against the best one: the best mean minus this method's mean, on the same documents.
 
     Attributes:
         label: the other method.
         difference: the difference of the means.
-        low: lower end of the corrected interval, which agrees with `decision`; None: not tested.
-        high: its upper end.
-        p_value_adjusted: the corrected p-value; None: not tested.
+        low: lower bound of the corrected interval, which agrees with `decision`; None if not tested.
+        high: its upper bound.
+        p_value_adjusted: the corrected p-value; None if not tested.
         is_significant: whether the two methods differ significantly.
-        decision: `different`, `equivalent` or `undecided`; None: not tested.
-        not_worse: whether this method is significantly not worse than the best by the margin or more.
+        decision: `different`, `equivalent` or `undecided`; None if not tested.
+        not_worse: whether this method is shown to be worse than the best by less than the margin.
     """
 
     label: str
@@ -48,19 +48,19 @@ class Rival:
 
 @dataclass(frozen=True)
 class Advice:
-    """A method within a budget, or None with the reasons.
+    """The recommended method within a budget, or None with the reasons.
 
     Attributes:
         best: the method with the best mean on the primary measure among those within the budget.
         choice: the cheapest method within the budget that is shown to be at most the margin worse than `best`;
-            `best` itself where no cheaper one is.
+            `best` itself if there is no cheaper one.
         rivals: the other methods within the budget, best first.
         frugal: methods within the budget that are not shown to differ from `best` and train fewer parameters, fewest
             first.
         refused: every method outside the budget, with the reason.
-        text: all of it in words.
-        runs: the folders of the choice's finished runs, the one with the lowest validation loss first.
-        trained: the method with the best mean among those within the budget that train.
+        text: the recommendation in words.
+        runs: folders of the finished runs of `choice`, lowest validation loss first.
+        trained: the trained method with the best mean within the budget.
     """
 
     best: str | None
@@ -75,10 +75,10 @@ class Advice:
 
 @dataclass(frozen=True)
 class _Limit:
-    """A budget of one kind."""
+    """A limit on one resource."""
 
     most: float
-    of: Callable[[RowSummary], float | None]  # what the method needed; None: not measured
+    of: Callable[[RowSummary], float | None]  # what the method needed; None if not measured
     show: Callable[[float], str]
     what: str
 
@@ -89,16 +89,16 @@ def recommend(
     max_seconds: float | str | None = None,
     max_memory: float | str | None = None,
 ) -> Advice:
-    """Name the cheapest method within a budget that is shown to be at most the margin worse than the best one there.
+    """Recommend the cheapest method within a budget that is shown to be at most the margin worse than the best in it.
 
     Args:
         comparison: from `compare`.
-        max_parameters: trainable parameters a method may have; a text such as `250k` or `1M` as well.
-        max_seconds: training seconds it may have taken (mean over seeds), on the machine of the records; or `30min`.
-        max_memory: bytes its training may have held at its peak (mean over seeds); or `8GB`, `8GiB`.
+        max_parameters: most trainable parameters, as a number or a string such as `250k` or `1M`.
+        max_seconds: most training seconds (mean over seeds) on the machine of the records; or `30min`.
+        max_memory: most bytes at the peak of training (mean over seeds); or `8GB`, `8GiB`.
 
     Raises:
-        ConfigError: a limit that is not a number of 0 or more, or has another unit.
+        ConfigError: a limit is not a number of 0 or more, or has an unknown unit.
     """
     limits = _limits(max_parameters, max_seconds, max_memory)
     refused = {label: reason for label, row in comparison.rows.items() if (reason := _refusal(row, limits))}
@@ -128,7 +128,7 @@ def recommend(
 
 
 def _expense(comparison: Comparison, labels: Sequence[str]) -> Callable[[str], tuple[float, float]]:
-    """What to sort methods by, the cheapest first: training seconds where all have them, then trainable parameters."""
+    """Return the sort key for cheapest first: training seconds if all methods have them, then trainable parameters."""
     seconds = {label: _seconds(comparison.rows[label]) for label in labels}
     known = None not in seconds.values()
     return lambda label: ((seconds[label] or 0.0) if known else 0.0, comparison.rows[label].num_trainable_parameters)
@@ -149,10 +149,10 @@ def _limits(
 
 
 def _amount(given: float | str | None, option: str, units: Mapping[str, float], examples: str) -> float | None:
-    """A limit as a number.
+    """Parse a limit.
 
     Raises:
-        ConfigError: it is none of 0 or more, or has an unknown unit.
+        ConfigError: it is not a number of 0 or more, or has an unknown unit.
     """
     if given is None:
         return None
@@ -166,7 +166,7 @@ def _amount(given: float | str | None, option: str, units: Mapping[str, float], 
 
 
 def _seconds(row: RowSummary) -> float | None:
-    """Training seconds; None where they were not measured, or others worked on the device."""
+    """Training seconds; None if they were not measured or the device was shared."""
     if not row.trained:
         return 0.0
     return None if row.shared_device else row.cost["train_seconds"]
@@ -177,7 +177,7 @@ def _memory(row: RowSummary) -> float | None:
 
 
 def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
-    """Why a method cannot be advised: it did not finish, does not fit, or what it needs was not measured."""
+    """Why a method cannot be recommended: it did not finish, exceeds a limit, or what it needs was not measured."""
     if row.rouge1 is None:
         return "no run of it finished"
     for limit in limits:
@@ -190,7 +190,7 @@ def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
 
 
 def _rival(comparison: Comparison, measure: str, best: str, label: str) -> Rival:
-    """The test of `best` against `label` on a measure, turned so that it reads best minus label."""
+    """The test of `best` against `label` on a measure, oriented as best minus label."""
     test = find_test(comparison.tests, measure, best, label)
     if test is None:
         first, second = (mean_of(comparison.rows[one], measure) or 0.0 for one in (best, label))
@@ -267,7 +267,7 @@ def _text(
 
 
 def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dict[str, str]) -> str:
-    """No method, why none, and the smallest limit that would admit one if a single limit excludes it."""
+    """Say why no method fits, and the smallest limit that would admit one if a single limit excludes all."""
     lines = [f"{_within(limits)}: no method.", *(f"  {label}: {reason}." for label, reason in refused.items())]
     for limit in limits:
         needs = [

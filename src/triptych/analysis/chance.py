@@ -1,4 +1,4 @@
-"""Variance components of a difference between two methods: documents, training seeds, and both together."""
+"""Variance components of a difference between two methods: documents, training seeds, and seed-by-document noise."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ from scipy.special import chdtri
 from triptych.analysis.inference import Array, Seeds
 from triptych.analysis.power import StudyDesign
 
-RANGE = 0.9  # confidence of the range given for a seed SD
+RANGE = 0.9  # confidence level of the range given for a seed SD
 
-# Assumptions where there is no pilot, in ROUGE points of F1. With one seed, documents' differences of two trained
-# methods had an SD of 8.8 to 12.2 on CNN/DailyMail, 11.7 in the middle, and those of two seeds of the last layers one
-# of 10.3 to 10.9 (SmolLM2-135M, docs/results): 5 of the methods and 7.5 of each seed make 11.7 and 10.6.
+# Assumptions without a pilot, in points of ROUGE F1. On CNN/DailyMail (SmolLM2-135M, docs/results), the differences of
+# documents between two trained methods with one seed have an SD of 8.8 to 12.2, 11.7 in the middle, and those between
+# two seeds of the last layers 10.3 to 10.9. An SD of 5 for the methods and 7.5 for each seed gives 11.7 and 10.6.
 ASSUMED_DOCUMENT_SD = 5.0
 ASSUMED_NOISE_SD = 7.5
 ASSUMED_SEED_SD = 0.3  # between the 0.2 and 0.5 that docs/statistics.md simulates
@@ -22,12 +22,12 @@ ASSUMED_SEED_SD = 0.3  # between the 0.2 and 0.5 that docs/statistics.md simulat
 
 @dataclass(frozen=True)
 class Chance:
-    """Variances in the difference of two methods on one measure, each of a single document or seed.
+    """Variance components of the difference between two methods on one measure, for a single document or seed.
 
     Attributes:
-        documents: of a document's difference, were there no chance in training.
-        noise: of seed and document together, of each method.
-        seeds: of a seed's mean over all documents, of each method.
+        documents: variance of a document's difference if training were deterministic.
+        noise: seed-by-document variance of each method.
+        seeds: variance of a seed's mean over all documents, for each method.
     """
 
     documents: float
@@ -35,11 +35,11 @@ class Chance:
     seeds: tuple[float, float]
 
     def design(self, documents: int, seeds: int, alpha: float) -> StudyDesign:
-        """The power of that many documents and seeds, by the law that decides.
+        """Return the design with these numbers of documents and seeds, for its power under the decision rule.
 
         Args:
-            documents: of the test split.
-            seeds: of each method; 1: the difference of two trained models, in which seeds have no part.
+            documents: number of test documents.
+            seeds: number for each method; 1 means the difference of two trained models, in which seeds play no part.
             alpha: two-sided level of the test, after correction.
         """
         of_documents = (self.documents + sum(self.noise) / seeds) / documents
@@ -52,7 +52,7 @@ class Chance:
         return StudyDesign(of_documents, documents, parts, alpha)
 
     def share_of_seeds(self, documents: int, seeds: int) -> float:
-        """The seeds' part of the variance of the mean difference, in 0-1."""
+        """The seeds' share of the variance of the mean difference, in 0-1."""
         of_documents = (self.documents + sum(self.noise) / seeds) / documents
         of_seeds = sum(self.seeds) / seeds
         return of_seeds / (of_documents + of_seeds) if of_seeds else 0.0
@@ -63,12 +63,12 @@ ASSUMED = Chance(ASSUMED_DOCUMENT_SD**2, (ASSUMED_NOISE_SD**2,) * 2, (ASSUMED_SE
 
 @dataclass(frozen=True)
 class SeedVariance:
-    """How the means of seeds vary, pooled over methods.
+    """The variance between the means of seeds, pooled over methods.
 
     Attributes:
         variance: of a seed's mean over all documents.
-        low: least variance that is likely, see `RANGE`.
-        high: greatest.
+        low: lower bound of its likely range, see `RANGE`.
+        high: upper bound.
         df: degrees of freedom, the sum of S - 1 over methods.
     """
 
@@ -79,7 +79,7 @@ class SeedVariance:
 
 
 def noise_of(values: Array) -> float:
-    """Variance of seed and document together in a method's scores [S, N]; zero where one seed cannot show it."""
+    """Seed-by-document variance of a method's scores [S, N]; zero with a single seed, which cannot show it."""
     seeds, documents = values.shape
     if seeds < 2 or documents < 2:
         return 0.0
@@ -88,10 +88,10 @@ def noise_of(values: Array) -> float:
 
 
 def seed_variance(rows: Sequence[Array]) -> SeedVariance | None:
-    """The variance of a seed's mean over all documents, pooled over methods [S, N]; None where no method has two seeds.
+    """The variance of a seed's mean over all documents, pooled over methods [S, N]; None if no method has two seeds.
 
-    It is the variance of the means of the seeds minus the noise that so many documents leave in them. The range is that
-    of the variance before this, by chi-square, with the same taken off.
+    It is the variance of the seed means minus the noise that averaging over the documents leaves in them. The range is
+    the chi-square interval of the variance before this subtraction, less the same noise.
     """
     several = [values for values in rows if len(values) > 1]
     df = sum(len(values) - 1 for values in several)
@@ -105,14 +105,14 @@ def seed_variance(rows: Sequence[Array]) -> SeedVariance | None:
 
 
 def pairs_of(rows: Mapping[str, Array], seeds: float) -> dict[tuple[str, str], Chance]:
-    """The chance in the difference of every two methods that were scored on the same documents.
+    """Variance components of the difference of every pair of methods scored on the same documents.
 
     Args:
-        rows: by label, scores [S, N].
+        rows: scores [S, N] by label.
         seeds: variance of a seed's mean, the same for every method.
 
-    A method with one seed does not show its noise: all of it is then taken for a difference of documents, which more
-    seeds do not make smaller, so that no power is promised that may not be there.
+    The noise of a method with one seed cannot be estimated. All of it then counts as variance of documents, which more
+    seeds do not reduce, so that power is not overstated.
     """
     noise = {label: noise_of(values) for label, values in rows.items()}
     found = {}
@@ -124,10 +124,10 @@ def pairs_of(rows: Mapping[str, Array], seeds: float) -> dict[tuple[str, str], C
 
 
 def widest(pairs: Iterable[tuple[tuple[str, str], Chance]], seeds: int) -> tuple[tuple[str, str], Chance]:
-    """The pair whose documents vary most under so many seeds: what it needs is enough for all."""
+    """The pair whose documents vary most with this many seeds: what is enough for it is enough for all."""
     return max(pairs, key=lambda pair: pair[1].documents + sum(pair[1].noise) / seeds)
 
 
 def root(variance: float) -> float:
-    """A standard deviation."""
+    """The standard deviation for a variance."""
     return math.sqrt(max(0.0, variance))

@@ -1,4 +1,4 @@
-"""What models get wrong, without another model: summaries held against their articles, with intervals and tests."""
+"""Find what models get wrong by checking summaries against their articles, with intervals and tests; uses no model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +12,8 @@ from triptych.results.records import Estimate, OutputChecks, PairedTest, Predict
 from triptych.text import languages
 from triptych.text.grounding import Article, finished, grounding, names_in, num_words
 
-MOST_SUMMARIES = 60_000  # that are checked in all; of more, documents evenly spread are taken, the same of every method
-# Each measure, its unit and its bounds; those that need the article first.
+MOST_SUMMARIES = 60_000  # checked in total; beyond it, evenly spaced documents are taken, the same for every method
+# Each measure and its unit; first those that need the article.
 OF_ARTICLE = {
     "wrong_numbers": "summaries in 100",
     "wrong_names": "summaries in 100",
@@ -24,15 +24,15 @@ OF_ARTICLE = {
     "lead_overlap": "word pairs in 100",
 }
 OF_TEXT = {"unfinished": "summaries in 100", "relative_length": "percent of the reference's words"}
-_TESTED = ("wrong_numbers", "wrong_names", "coverage", "unfinished")  # pairs of methods, on these measures
+_TESTED = ("wrong_numbers", "wrong_names", "coverage", "unfinished")  # measures on which pairs of methods are tested
 _UNBOUNDED = ("density", "relative_length")
 
 
 def output_checks(results: Results) -> OutputChecks | None:
-    """The checks of every finished method; None where there is no summary.
+    """Check the summaries of every finished method; None if there are none.
 
     Args:
-        results: with the articles by id where they are known; else only the measures that need none are taken.
+        results: with the articles by id, if known; otherwise only the measures that need no article are computed.
     """
     done = [run for run in results.runs if run.done and run.predictions]
     if not done:
@@ -65,7 +65,7 @@ def output_checks(results: Results) -> OutputChecks | None:
 
 
 def _estimate(one: Sample) -> Estimate:
-    """A mean with its interval; nothing measured here is below zero."""
+    """A mean with its interval, cut off at zero: no measure here can be negative."""
     found = mean_estimate(one)
     return found if found.low is None else found.model_copy(update={"low": max(0.0, found.low)})
 
@@ -93,7 +93,7 @@ def _of_texts(
     names: frozenset[str],
     language: str,
 ) -> dict[str, list[float]]:
-    """Each measure of some summaries; without articles those that need none."""
+    """Each measure of some summaries; without articles, only those that need none."""
     found: dict[str, list[float]] = {}
     if articles:
         each = [grounding(text, article, names) for text, article in zip(texts, articles, strict=True)]
@@ -115,7 +115,7 @@ def _samples(values: Mapping[str, Array]) -> dict[str, Sample]:
 def _tests(
     scores: Mapping[str, Mapping[str, Sample]], analysis: Analysis, trained: Mapping[str, int]
 ) -> list[PairedTest]:
-    """The paired tests of every measure, corrected as those of the table are; no difference has a margin here."""
+    """Paired tests on each tested measure, corrected like those of the table, but without a margin."""
     units = OF_ARTICLE | OF_TEXT
     chosen = {
         label: {measure: one for measure, one in of.items() if measure in _TESTED} for label, of in scores.items()

@@ -1,4 +1,4 @@
-"""From a results folder to a `Comparison`: means, intervals, paired tests; deterministic."""
+"""Turn a results folder into a `Comparison` of means, intervals and paired tests, deterministically."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,10 +39,10 @@ def compare_results(results: Results) -> Comparison:
     """Compare the methods of a results folder.
 
     Args:
-        results: from `loading.load` or `join`.
+        results: from `read_results` or `join_results`.
 
     Raises:
-        ResultsError: the runs may not go into one table, or none finished.
+        ResultsError: the runs cannot go into one table, or none finished.
     """
     refuse_unfair(results.runs)
     if results.files is None:  # else the files scored are options of their runs
@@ -95,13 +95,13 @@ def compare_results(results: Results) -> Comparison:
 
 
 def join_results(several: Sequence[Results]) -> Results:
-    """Several results folders as one, for one table; `compare_results` refuses them where what must be equal differs.
+    """Join several results folders for one table; `compare_results` refuses them if what must be equal differs.
 
-    A label that several suites have gets the suite's name as a suffix (the folder's where the names are equal too).
+    A label that several suites use gets the suite's name as a suffix, or the folder's if those names are equal too.
     An untrained method with the same summaries in several suites is kept once, under its own label.
 
     Raises:
-        ResultsError: no folder was given, one was given twice, or their runs may not go into one table.
+        ResultsError: no folder was given, one was given twice, or their runs cannot go into one table.
     """
     if not several:
         raise ResultsError("No results folder was given. Give at least one that `triptych compare --out` wrote.")
@@ -141,12 +141,12 @@ def join_results(several: Sequence[Results]) -> Results:
 
 
 def _named_with(out: Path, run: SavedRun) -> SavedRun:
-    """A run whose name says which folder it is in, for a refusal."""
+    """The run with its folder in its name, for error messages."""
     return replace(run, record=run.record.model_copy(update={"label": f"{run.record.label} in {str(out)!r}"}))
 
 
 def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
-    """Raise unless all folders name the same primary measure and margins; only the user can decide between them."""
+    """Raise unless all folders have the same primary measure and margins: only the user can choose between them."""
     first = several[0]
     for other in several[1:]:
         for name in type(first.suite.analysis).model_fields:
@@ -165,18 +165,18 @@ def _scores(results: Results) -> dict[str, dict[str, Sample]]:
 
 
 def _num_seeds(results: Results) -> dict[str, int]:
-    """How many seeds every method has that was trained, as a system whose files were scored may have been."""
+    """The number of seeds of each trained method; a system whose files were scored may be one, so it counts."""
     may_be = results.files is not None
     return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].trained or may_be)}
 
 
 def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
-    """Scores of every document of a method, [S, N]: ROUGE and, if every prediction has its loss, the loss.
+    """The scores of a method's documents, [S, N], by measure: ROUGE and, if every prediction has one, the loss.
 
-    The loss is given as values whose mean is the loss of the split.
+    Losses are returned as values whose mean is the loss of the split.
 
     Raises:
-        ResultsError: losses of documents that are not those of the record.
+        ResultsError: the losses of the documents do not match the record.
     """
     columns = {metric: _matrix(runs, metric) for metric in ROUGE_TYPES}
     if not all({"loss", "targets"} <= prediction.scores.keys() for run in runs for prediction in run.predictions):
@@ -201,7 +201,7 @@ def _matrix(runs: Sequence[SavedRun], metric: str) -> Array:
 def _scaling(
     results: Results, rows: Mapping[str, RowSummary], scores: Mapping[str, Mapping[str, Sample]]
 ) -> tuple[list[ScalingPoint], list[str]]:
-    """The points of the data-size curves, the suite itself the last, and sentences on what is not there."""
+    """The points of the data-size curves, ending with the suite itself, and sentences on what is missing."""
     parts = {size: part for size, part in results.scaled.items() if any(run.done for run in part.runs)}
     flags = [
         f"[scaling] asks for {size:,} training documents; no finished run on them is in this comparison."
@@ -222,7 +222,7 @@ def _scaling(
     gains = _gains(results, sizes)
     own = {label: row for label, row in rows.items() if row.trained}
     trained = {label: values for label, values in scores.items() if label in own}
-    among = paired_tests(trained, results.suite.analysis, _num_seeds(results))  # corrected as the smaller sizes are
+    among = paired_tests(trained, results.suite.analysis, _num_seeds(results))  # corrected like the smaller sizes
     smaller = {size: compare_results(part) for size, part in parts.items()}
     judged = {size: (part.rows, part.tests, part.verdict) for size, part in smaller.items()}
     judged[used] = own, among, verdict(own, among, results.suite.analysis)
@@ -240,7 +240,7 @@ def _scaling(
 
 
 def _gains(results: Results, sizes: Mapping[int, Sequence[SavedRun]]) -> list[PairedTest]:
-    """Each method against itself on the next fewer training documents, on the same test documents."""
+    """Test each method against itself at the next smaller training size, on the same test documents."""
     runs = [
         replace(run, record=run.record.model_copy(update={"label": f"{run.record.label}@{size}"}))
         for size, part in sizes.items()
@@ -286,13 +286,13 @@ def _further_scores(done: Sequence[SavedRun]) -> dict[str, float | None]:
 
 
 def _rouge_part(done: Sequence[SavedRun], part: str) -> dict[str, float | None]:
-    """Means over seeds of ROUGE's precision or recall by type; None where a run of before they were kept lacks them."""
+    """Means over seeds of ROUGE's precision or recall by type; None if a run from before they were kept lacks them."""
     kept = [getattr(run.record.rouge, part) for run in done]
     return {name: _mean([each.get(name) for each in kept]) for name in ROUGE_TYPES} if any(kept) else {}
 
 
 def _seed_sd(done: Sequence[SavedRun]) -> dict[str, float]:
-    """How the means of the seeds vary, on each measure that every seed has; empty with one seed."""
+    """Standard deviation over seeds on each measure that every seed has; empty with one seed."""
     means: dict[str, list[float | None]] = {"loss": [run.record.loss.test for run in done]}
     means |= {name: [getattr(run.record.rouge, name) for run in done] for name in ROUGE_TYPES}
     there = {name: [value for value in values if value is not None] for name, values in means.items()}
@@ -330,31 +330,31 @@ def _text_shape(done: Sequence[SavedRun]) -> TextShape | None:
 
 
 def _total(values: Sequence[float | None]) -> float | None:
-    """The sum of what is known; None where nothing is."""
+    """The sum of the known values; None if there are none."""
     there = [value for value in values if value is not None]
     return sum(there) if there else None
 
 
 def _mean(values: Sequence[Any]) -> float | None:
-    """The mean, or None if a value is missing: a mean over some of the seeds is of another thing."""
+    """The mean, or None if a value is missing: a mean over only some seeds would not be comparable."""
     return math.fsum(values) / len(values) if values and None not in values else None
 
 
 def none_finished(results: Results) -> str:
-    """A message for a suite in which every run failed, with the first reason."""
+    """The error message for a suite in which every run failed, with the first reason."""
     failed = results.runs[0].record
     reason = (failed.error or "no reason was recorded").strip().splitlines()[-1]
     return f"No run in {str(results.out)!r} finished. The first, {results.runs[0].name}, failed: {reason}"
 
 
 def _planned(results: Results) -> tuple[str, ...]:
-    """The methods with a run there or missing, in the suite's order."""
+    """The methods with a run, present or missing, in the suite's order."""
     missing = {label for label, _ in results.missing}
     return tuple(label for label in results.suite.methods if label in missing or label in results.labels)
 
 
 def _suffixes(several: Sequence[Results]) -> list[str]:
-    """A name for each folder that no other has: the suite's, else the folder's, else its whole path."""
+    """A unique name for each folder: the suite's, else the folder's, else its full path."""
     for names in ([results.suite.name for results in several], [results.out.name for results in several]):
         if len(set(names)) == len(names):
             return names
@@ -362,7 +362,7 @@ def _suffixes(several: Sequence[Results]) -> list[str]:
 
 
 def _without_repeated_baselines(several: Sequence[Results]) -> list[Results]:
-    """Untrained methods that an earlier folder has with the same kind and summaries, taken out of the later ones."""
+    """Drop untrained methods that an earlier folder has with the same kind and summaries."""
     seen: set[tuple[Any, ...]] = set()
     kept = []
     for results in several:

@@ -1,4 +1,4 @@
-"""Correct p-values for several tests: Holm's correction, or a sharper one for all pairs of the methods of a table."""
+"""Correct p-values for multiple tests: Holm's correction, or a more powerful one for all pairs of methods."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,12 +10,12 @@ from triptych.analysis.inference import Array
 
 @dataclass(frozen=True)
 class Corrected:
-    """What a step-down correction makes of p-values.
+    """The result of a step-down correction of p-values.
 
     Attributes:
-        adjusted: [m] the p-values to compare with the level of the whole family.
-        levels: [m] the level of each test alone, which a p-value is below exactly where its adjusted value is below the
-            level of the family. Tests that are not rejected have the level of the first of them.
+        adjusted: [m] p-values to compare with the level of the whole family.
+        levels: [m] level of each test alone: a p-value is below it exactly when its adjusted value is below the level
+            of the family. Tests that are not rejected all have the level of the first of them.
     """
 
     adjusted: Array
@@ -23,22 +23,21 @@ class Corrected:
 
 
 def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
-    """Correct the tests of all pairs of methods, so that any false rejection has probability `level` at most.
+    """Correct the tests of all pairs of methods, so that the probability of any false rejection is at most `level`.
 
-    This holds under any dependence. It steps down from the least p-value as Holm's (1979) correction does, and uses a
-    property of pairs that Holm's does not: if a and b differ, c differs from one of them, so that fewer pairs can be
-    equal than are left (Shaffer 1986). With p(1) <=
-    ... <= p(m):
+    This holds under any dependence. It steps down from the smallest p-value like Holm's (1979) correction, and also
+    uses a property of pairs: if a and b differ, c differs from one of them, so fewer pairs can be equal than are left
+    (Shaffer 1986). With p(1) <= ... <= p(m):
 
-        adjusted(j) = max over i <= j of min(1, t(i) p(i)),    t(i) the most pairs, up to m - i + 1, that can be equal
-        at once
+        adjusted(j) = max over i <= j of min(1, t(i) p(i))
 
-    for four methods t = 6, 3, 3, 3, 2, 1 where Holm's are 6, 5, 4, 3, 2, 1.
+    where t(i) is the largest number of pairs, up to m - i + 1, that can be equal at once. For four methods,
+    t = 6, 3, 3, 3, 2, 1, where Holm's factors are 6, 5, 4, 3, 2, 1.
 
     Args:
         p_values: [m] of all m = rows (rows - 1) / 2 pairs, in any order.
-        rows: how many methods.
-        level: of the family.
+        rows: number of methods.
+        level: level of the family.
     """
     return _stepped(p_values, np.array(equal_pairs(rows), dtype=np.float64), level)
 
@@ -50,28 +49,28 @@ def corrected_by_holm(p_values: Array, level: float) -> Corrected:
 
     Args:
         p_values: [m], in any order.
-        level: of the family.
+        level: level of the family.
     """
     return _stepped(p_values, np.arange(len(p_values), 0.0, -1.0), level)
 
 
 def holm(p_values: Array, most: int | None = None) -> Array:
-    """Holm's adjusted p-values alone.
+    """Return only Holm's adjusted p-values.
 
     Args:
         p_values: [m], in any order.
-        most: how many of the hypotheses can be true at once, where that is fewer than m (Shaffer 1986).
+        most: how many of the hypotheses can be true at once, if fewer than m (Shaffer 1986).
     """
     return _stepped(p_values, np.minimum(np.arange(len(p_values), 0.0, -1.0), most or len(p_values)), 1.0).adjusted
 
 
 @lru_cache
 def equal_pairs(rows: int) -> tuple[int, ...]:
-    """For each step of `corrected_pairs`, the most pairs that can still be equal at once.
+    """For each step of `corrected_pairs`, the largest number of pairs that can still be equal at once.
 
-    Methods that are equal form groups, and a group of n holds n (n - 1) / 2 equal pairs.
+    Equal methods form groups, and a group of n has n (n - 1) / 2 equal pairs.
     """
-    sums = [{0}]  # by the number of methods: how many pairs can be equal
+    sums = [{0}]  # by number of methods: the possible numbers of equal pairs
     for count in range(1, rows + 1):
         sums.append({rest + size * (size - 1) // 2 for size in range(1, count + 1) for rest in sums[count - size]})
     pairs = rows * (rows - 1) // 2
@@ -79,7 +78,7 @@ def equal_pairs(rows: int) -> tuple[int, ...]:
 
 
 def _stepped(p_values: Array, factors: Array, level: float) -> Corrected:
-    """From the factor of each step, in the order of the sorted p-values."""
+    """Apply the factor of each step, in the order of the sorted p-values."""
     order = np.argsort(p_values, kind="stable")
     sorted_up = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors))
     rejected = int((sorted_up < level).sum())

@@ -1,4 +1,4 @@
-"""Seconds that the runs of a method take in a design of another size, extrapolated from measured runs."""
+"""Extrapolate from measured runs how many seconds a method's runs take in a design of another size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Size:
         train_documents: training pairs.
         validation_documents: evaluated before training, after every epoch and at the end.
         test_documents: evaluated and summarized once.
-        max_epochs: how often the training pairs are seen, at most.
-        seeds: runs of each method that trains; a method that trains nothing runs once.
+        max_epochs: maximum number of passes over the training pairs.
+        seeds: runs of each trained method; an untrained method runs once.
     """
 
     train_documents: int
@@ -30,17 +30,17 @@ class Size:
 
 @dataclass(frozen=True)
 class RowCost:
-    """Seconds of a method's runs.
+    """Seconds that a method's runs take.
 
     Attributes:
-        trains: the method is trained, under each seed.
-        fixed: of each run, whatever its size: start, preparation, saving.
-        search: of the learning-rate search, once for the method, with `search_documents` training pairs.
-        search_documents: the training pairs that its length was a share of; it grows and shrinks with them.
-        train: for a training document, each time it is seen.
-        evaluate: for a document whose loss is taken.
-        generate: for a test document that is summarized.
-        eval_every: epochs between two evaluations.
+        trains: whether the method is trained, once per seed.
+        fixed: per run, independent of its size: startup, preparation, saving.
+        search: the learning-rate search, once per method, with `search_documents` training pairs.
+        search_documents: training pairs of the run that the search was made for; its length is proportional to them.
+        train: per training document, each time it is seen.
+        evaluate: per document whose loss is computed.
+        generate: per test document that is summarized.
+        eval_every: epochs between evaluations.
     """
 
     trains: bool
@@ -53,7 +53,7 @@ class RowCost:
     eval_every: float = 1.0
 
     def seconds(self, size: Size) -> float:
-        """All runs of the method, one after the other, trained for all epochs."""
+        """Seconds of all runs of the method, one after another, trained for all epochs."""
         epochs = size.max_epochs if self.trains else 0
         evaluated = losses_computed(
             size.validation_documents, num_evaluations(epochs, self.eval_every), size.test_documents
@@ -73,10 +73,10 @@ def losses_computed(validation_documents: int, evaluations: int, test_documents:
 
 
 def measured(results: Results) -> dict[str, RowCost]:
-    """What each finished method took, as means over its runs; none for files that other tools wrote.
+    """The measured cost of each finished method, as means over its runs; empty for files that other tools wrote.
 
-    Whatever the clocks of a run do not name is counted as fixed, so that the seconds of a design like the pilot's are
-    the pilot's own, if it was trained for all epochs.
+    Time that no clock of a run covers counts as fixed, so that a design like the pilot's takes as long as the pilot, if
+    it was trained for all epochs.
     """
     if results.files is not None:
         return {}
@@ -107,19 +107,19 @@ def _of_row(runs: Sequence[SavedRun]) -> RowCost:
 
 
 def on_shared_device(run: SavedRun) -> bool:
-    """Whether other jobs used the accelerator of a run, so that its times say little."""
+    """Whether other jobs used the accelerator during a run, which makes its times unreliable."""
     on_cpu = run.record.provenance is not None and run.record.provenance.device == "cpu"
     return bool(run.record.cost.shared_note) and not on_cpu
 
 
 def used(run: SavedRun, split: str) -> int:
-    """The documents of a split that a run used; 0 where its record does not say."""
+    """The number of documents of a split that a run used; 0 if its record does not say."""
     data = run.record.data
     return data.splits[split].used if data is not None and split in data.splits else 0
 
 
 def available(run: SavedRun, split: str) -> int:
-    """The documents of a split that a run could have used."""
+    """The number of documents of a split that a run could have used."""
     data = run.record.data
     if data is None or split not in data.splits:
         return 0
@@ -143,7 +143,7 @@ def _ratio(seconds: float, count: int) -> float:
 
 
 def of_suite(costs: Mapping[str, RowCost], size: Size, scaling: Sequence[int] = ()) -> dict[str, float]:
-    """Seconds of every method, those on fewer training documents (`[scaling]`) among them."""
+    """Seconds of every method, including its runs on fewer training documents (`[scaling]`)."""
     found = {}
     for label, cost in costs.items():
         smaller = [

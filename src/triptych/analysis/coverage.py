@@ -6,18 +6,18 @@ CNN_DAILYMAIL_PAIRS = {"train": 287_113, "validation": 13_368, "test": 11_490}  
 
 
 def corpus_pairs(data: Data, split: str) -> int | None:
-    """Pairs in that split of the published corpus; None where the source's name is not of a known one."""
+    """Number of pairs in that split of the published corpus; None if the source's name is not that of a known one."""
     return CNN_DAILYMAIL_PAIRS.get(split) if corpus_name(data.source) else None
 
 
 def corpus_name(source: str) -> str:
-    """The published corpus that a source's name says it holds; empty where it is not of a known one."""
+    """The published corpus that a source is named after; empty if it is not a known one."""
     letters = "".join(filter(str.isalpha, source.lower()))
     return "CNN/DailyMail 3.0.0" if "cnndailymail" in letters else ""
 
 
 def subset(data: Data | None) -> str:
-    """A sentence where the test scores are of a part of the test set; empty where they are of all of it."""
+    """A sentence if the test scores cover only part of the test set; empty if they cover all of it."""
     counts = data.splits.get("test") if data is not None else None
     if data is None or counts is None:
         return ""

@@ -8,7 +8,7 @@ from typing import Any
 from triptych.errors import ResultsError, nearest
 from triptych.results.reading import Results, SavedRun
 
-# The key of an evaluation line in history.jsonl that holds what training had spent by then, and its name with the unit.
+# Keys of evaluation lines in history.jsonl that say what training had spent so far, with their names and units.
 AXES: Mapping[str, str] = {
     "step": "optimizer steps",
     "tokens": "tokens trained on",
@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation losses of one run in nats per target token, at rising spending."""
+    """The validation losses of one run in nats per target token, by increasing spending."""
 
     label: str
     seed: int
@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of a comparison over one axis, and the trained methods that have none because it was not measured."""
+    """The curves of a comparison over one axis, and the trained methods without one because it was not measured."""
 
     axis: str
     title: str
@@ -41,9 +41,9 @@ class Curves:
 
 
 def still_falling(run: SavedRun) -> bool:
-    """Whether more epochs may lower the validation loss: the last evaluation was the best, and not by the decay alone.
+    """Whether more epochs may lower the validation loss: the last evaluation was the best, not only due to the decay.
 
-    A decay lowers the loss of a run whose loss had risen at the peak rate, too: then more epochs are in vain.
+    A decay also lowers the loss of a run whose loss rose at the peak rate; more epochs would not help there.
     """
     training = run.record.training
     if training is None or training.stopped_early or not 0 < training.best_epoch == training.epochs:
@@ -95,7 +95,7 @@ def loss_curves(results: Results) -> dict[str, LossCurves]:
 
 
 def mean_curve(curves: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
-    """The mean over seeds at each step that all seeds reached; beyond it, it would be a mean over fewer."""
+    """The mean over seeds at each step that all seeds reached, so that no mean is over fewer."""
     if not curves:
         return ()
     by_step = [dict(curve) for curve in curves]
@@ -111,7 +111,7 @@ def thin(curve: Sequence[Point], most: int = MAX_POINTS) -> tuple[Point, ...]:
 
 
 def _curve(run: SavedRun, axis: str) -> Curve | None:
-    """The curve of one run, from the loss before training on; None if an evaluation did not note this spending."""
+    """The curve of one run, starting with the loss before training; None if an evaluation lacks this axis."""
     evaluations = [
         event for event in run.history if event["event"] == "evaluation" and _is_number(event, "validation_loss")
     ]
@@ -135,13 +135,13 @@ def _is_number(event: Mapping[str, Any], key: str) -> bool:
 
 
 def _training(run: SavedRun) -> list[Point]:
-    """The loss of each step; where steps were not logged, the mean of each epoch."""
+    """The loss of each step, or the mean of each epoch if steps were not logged."""
     steps = _points(run.history, "step", "loss")
     return steps or _points(run.history, "evaluation", "train_loss")
 
 
 def _validation(run: SavedRun) -> list[Point]:
-    """The loss of each evaluation, after the one before training."""
+    """The loss of each evaluation, preceded by the loss before training."""
     points = _points(run.history, "evaluation", "validation_loss")
     initial = run.record.loss.initial
     if points and initial is not None and points[0][0] > 0:

@@ -1,4 +1,4 @@
-"""Decide which runs may be compared in one table: what must be equal is equal, or they are refused."""
+"""Refuse to compare runs in one table if something that must be equal differs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
 
     Args:
         runs: the runs of a results folder, or of several.
-        sizes_differ: the runs may differ in how many training documents they had, and in nothing else.
+        sizes_differ: whether the runs may differ in the number of training documents, and in nothing else.
 
     Raises:
         ResultsError: two runs differ in what must be equal (the message names the field, both values and both runs),
@@ -23,7 +23,7 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
     """
     done = [run for run in runs if run.done]
     if not sizes_differ and len({_data_fingerprint(run) for run in done}) > 1:
-        _refuse("config.data", done, methodcaller("setting", "data"))  # other data is the first thing to know
+        _refuse("config.data", done, methodcaller("setting", "data"))  # report different data first
     for setting in EQUAL_SETTINGS:
         for field in _leaves(setting, done):
             if sizes_differ and field == "limits.train_documents":
@@ -77,7 +77,7 @@ def _refuse(field: str, runs: Sequence[SavedRun], value: Callable[[SavedRun], An
 
 
 def _refuse_splits(done: Sequence[SavedRun], splits: Sequence[str]) -> None:
-    """The same number of pairs used from every split that two runs both have."""
+    """Raise unless all runs that have a split used the same number of its pairs."""
     for split in splits:
         having = [run for run in done if _num_used(run, split) is not None]
         _refuse(f"data.splits.{split}.used", having, partial(_num_used, split=split))
@@ -89,7 +89,7 @@ def _num_used(run: SavedRun, split: str) -> int | None:
 
 
 def _refuse_documents(done: Sequence[SavedRun]) -> None:
-    """The same test documents with the same references, in the same order."""
+    """Raise unless all runs have the same test documents with the same references, in the same order."""
     for run in done[1:]:
         for number, (first, second) in enumerate(zip(done[0].predictions, run.predictions, strict=True), 1):
             for field in ("id", "reference"):
@@ -103,9 +103,9 @@ def _refuse_documents(done: Sequence[SavedRun]) -> None:
 
 
 def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
-    """Two tuned methods with a bit-equal test loss under one seed are the same run twice, or a bug.
+    """Raise if two tuned methods have a bit-equal test loss under one seed: the same run twice, or a bug.
 
-    Methods that never beat the untouched weights are these weights, as their flags say.
+    Methods that never beat the untouched weights are exempt: they are those weights, as their flags say.
     """
     seen: dict[tuple[int, float], SavedRun] = {}
     for run in done:
@@ -130,6 +130,6 @@ def _model_fingerprint(run: SavedRun) -> str | None:
 
 
 def _leaves(setting: str, runs: Sequence[SavedRun]) -> list[str]:
-    """The dotted names below a setting in any run, so that a refusal names the key and not its section."""
+    """The dotted names below a setting in any run, so that an error names the key rather than its section."""
     keys = dict.fromkeys(key for run in runs if isinstance(section := run.setting(setting), dict) for key in section)
     return [f"{setting}.{key}" for key in keys] or [setting]

@@ -1,4 +1,4 @@
-"""Warnings about a method or a comparison, in whole sentences."""
+"""Warnings about a method or a comparison, in full sentences."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -13,16 +13,16 @@ from triptych.text.languages import ENGLISH
 from triptych.text.measures import unit_of
 from triptych.text.synthetic import SyntheticPart, synthetic_parts, synthetic_sentence
 
-NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
-HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
+NOT_MOVED = 0.005  # share of the initial validation loss; a far too low rate (1e-4 for a prompt) changes it by less
+HIGH_SHARE_AT_CAP = 0.05  # above it, the cap rather than the method sets the length, which dominates ROUGE
 HIGH_SHARE_EMPTY = 0.01
-HIGH_RATE = 0.5  # of the peak: weights from a higher rate have not had what a schedule lowers the rate for
-SAME_SEARCH = 0.02  # of documents: so far equal budgets may differ, since trials have whole steps
-FEW_DOCUMENTS = 50  # of scored files: an interval of R-1 is then several points wide
+HIGH_RATE = 0.5  # share of the peak; weights from a higher rate missed the benefit of the schedule's decay
+SAME_SEARCH = 0.02  # share of documents by which equal budgets may differ, since trials have whole steps
+FEW_DOCUMENTS = 50  # in scored files; with fewer, a ROUGE-1 interval is several points wide
 
 
 def row_flags(runs: Sequence[SavedRun]) -> list[str]:
-    """What a reader must know about one method, in whole sentences; a seed is named where not all have it.
+    """Warnings about one method, in full sentences; seeds are named if a warning does not apply to all.
 
     Args:
         runs: the runs of the method, failed ones too.
@@ -48,7 +48,7 @@ def row_flags(runs: Sequence[SavedRun]) -> list[str]:
 
 
 def comparison_flags(results: Results) -> list[str]:
-    """What a reader must know about the whole comparison, in whole sentences."""
+    """Warnings about the whole comparison, in full sentences."""
     done = [run for run in results.runs if run.done]
     return [
         *(results.files.flags if results.files is not None else []),
@@ -67,7 +67,7 @@ def comparison_flags(results: Results) -> list[str]:
 
 
 def _chosen(results: Results) -> list[str]:
-    """That the sizes were chosen for a budget."""
+    """Say that the sizes were chosen for a budget."""
     design = results.suite.design
     if design is None:
         return []
@@ -84,7 +84,7 @@ def _chosen(results: Results) -> list[str]:
 
 
 def _quantized(results: Results) -> list[str]:
-    """That the base model was stored in 4 bits."""
+    """Say that the base model was stored in 4 bits."""
     kind = results.suite.model_quantization
     if results.files is not None or kind == "none":
         return []
@@ -145,7 +145,7 @@ def _run_flags(run: SavedRun) -> list[str]:
 
 
 def _how_the_loss_moved(run: SavedRun) -> str | None:
-    """A sentence where training did not lower the validation loss; None where it did."""
+    """A sentence if training did not lower the validation loss; None if it did."""
     initial, after, training = run.record.loss.initial, run.record.loss.validation, run.record.training
     if not run.trained or initial is None or after is None:
         return None
@@ -168,7 +168,7 @@ def _how_the_loss_moved(run: SavedRun) -> str | None:
 
 
 def _rate_share(run: SavedRun) -> float | None:
-    """The learning rate of the best weights, as a share of the peak; None where it says nothing."""
+    """The learning rate of the best weights as a share of the peak; None if unknown or the schedule is constant."""
     training = run.record.training
     rates = [
         rate
@@ -181,7 +181,7 @@ def _rate_share(run: SavedRun) -> float | None:
 
 
 def _advice(run: SavedRun) -> str:
-    """What to try where a loss did not move, with what the method noted about itself."""
+    """What to try if the loss did not move, with the method's own notes."""
     record = run.record
     sentences = ["The learning rate is probably too low: raise learning_rate, or search a grid with higher ones."]
     if "distance_moved" in record.notes:
@@ -205,10 +205,10 @@ def _failure(run: SavedRun) -> str:
 
 
 def synthetic_parts_of(done: Sequence[SavedRun]) -> list[SyntheticPart]:
-    """What of finished runs is synthetic.
+    """The synthetic parts of finished runs.
 
     Args:
-        done: the runs.
+        done: the finished runs.
     """
     return synthetic_parts(
         model=any(run.record.provenance is not None and run.record.provenance.synthetic_model for run in done),
@@ -217,7 +217,7 @@ def synthetic_parts_of(done: Sequence[SavedRun]) -> list[SyntheticPart]:
 
 
 def _counted(done: Sequence[SavedRun]) -> list[str]:
-    """What ROUGE and the numbers of words count, where it is not what readers of English expect."""
+    """What ROUGE and the word counts count, for languages other than English."""
     rouge = done[0].record.rouge if done else None
     return [rouge.counted] if rouge is not None and rouge.counted and rouge.language != ENGLISH else []
 
@@ -230,7 +230,7 @@ def _unfinished(results: Results) -> list[str]:
 
 
 def _few_seeds(results: Results) -> list[str]:
-    """One seed says nothing about the spread over seeds; unequal numbers of seeds are reported."""
+    """Warn about single seeds, which say nothing about the spread over seeds, and about unequal numbers of seeds."""
     counts = {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].trained}
     if not counts:
         return []
@@ -244,7 +244,7 @@ def _few_seeds(results: Results) -> list[str]:
 
 
 def _few_sets(results: Results) -> list[str]:
-    """What files cannot say: one set of predictions holds no other training, few documents hold no verdict."""
+    """Warn about single or unequal numbers of sets of predictions, and about few documents."""
     flags = []
     counts = {label: len(results.of(label)) for label in results.labels}
     documents = len(results.runs[0].predictions)
@@ -261,14 +261,14 @@ def _few_sets(results: Results) -> list[str]:
 
 
 def _unequal_search(results: Results) -> list[str]:
-    """Searches of unequal budgets: documents trained on, or where records of earlier versions lack them, rates."""
+    """Warn about unequal search budgets: documents trained on, or rates where older records lack those."""
     budgets: dict[str, int] = {}
     found = [(run.record.label, run.record.search) for run in results.runs if run.done and run.trained]
     trials = [trial for _, search in found if search is not None for trial in search.trials]
     counted = all(trial.documents is not None for trial in trials)
     for label, search in found:
         spent = sum((trial.documents or 0) if counted else 1 for trial in search.trials) if search is not None else 0
-        budgets[label] = max(spent, budgets.get(label, 0))  # over the seeds: a search may be made once for all of them
+        budgets[label] = max(spent, budgets.get(label, 0))  # maximum over seeds: one search may serve all of them
     if not budgets or max(budgets.values()) <= (1 + SAME_SEARCH) * min(budgets.values()):
         return []
     listed = ", ".join(f"{label} {spent:,}" for label, spent in budgets.items())
@@ -277,7 +277,7 @@ def _unequal_search(results: Results) -> list[str]:
 
 
 def _equal_texts(results: Results) -> list[str]:
-    """Methods with the same predictions or ROUGE under one seed; a method run once is compared with every seed."""
+    """Warn about equal predictions or ROUGE of two methods under one seed; an untrained one counts for every seed."""
     flags = []
     for a, b in combinations(results.labels, 2):
         pairs = _paired_runs(results.of(a), results.of(b))
@@ -304,7 +304,7 @@ def _equal_texts(results: Results) -> list[str]:
 
 
 def _paired_runs(a: Sequence[SavedRun], b: Sequence[SavedRun]) -> list[tuple[SavedRun, SavedRun]]:
-    """Runs under the same seed; a method run once is paired with each run of the other."""
+    """Pairs of runs under the same seed; an untrained method run once is paired with each run of the other."""
     if len(a) == 1 and not a[0].trained:
         return [(run, a[0]) for run in b]
     if len(b) == 1 and not b[0].trained:
@@ -314,7 +314,7 @@ def _paired_runs(a: Sequence[SavedRun], b: Sequence[SavedRun]) -> list[tuple[Sav
 
 
 def _unequal_machines(done: Sequence[SavedRun]) -> list[str]:
-    """Differences that leave quality comparable and cost not."""
+    """Warn about differences that make costs, but not quality, incomparable."""
     flags = []
     with_provenance = [run for run in done if run.record.provenance is not None]
     for what, value in (
@@ -348,7 +348,7 @@ def _listed(seeds: Iterable[int]) -> str:
 
 
 def _unequal_memory(done: Sequence[SavedRun]) -> list[str]:
-    """Runs whose peak memory was measured in several ways, as records of an older version measured it."""
+    """Warn if peak memory was measured in several ways, as in records of older versions."""
     kinds = sorted({run.record.cost.peak_memory_kind for run in done if run.record.cost.peak_memory_kind})
     if len(kinds) < 2:
         return []

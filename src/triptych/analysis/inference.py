@@ -1,7 +1,7 @@
-"""Intervals and p-values of means with two sources of variation: documents and training seeds.
+"""Intervals and p-values for means with two sources of variation: documents and training seeds.
 
-One rule gives both: the 1 - alpha confidence interval excludes a value exactly where its p-value is below alpha.
-`docs/statistics.md` says what each figure means, how often it is wrong, and where the rules come from.
+One rule gives both: the 1 - alpha confidence interval excludes a value exactly when its p-value is below alpha.
+`docs/statistics.md` explains what each figure means, how often it is wrong, and where the rules come from.
 """
 
 import math
@@ -16,19 +16,19 @@ from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
-LEAST_P = 1e-15  # below it a p-value is rounding
-MIN_RARE = 5  # documents that differ from the commonest value; with fewer, their spread says too little
-_DRAWS = 20_000  # of Gaffke's interval, which has no p-value below 2 / _DRAWS
+LEAST_P = 1e-15  # smaller p-values are rounding error
+MIN_RARE = 5  # documents that differ from the most common value; with fewer, the spread is unreliable
+_DRAWS = 20_000  # for Gaffke's interval, which gives no p-value below 2 / _DRAWS
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """What the training seeds of one method add to the chance of its mean.
+    """The variance that the training seeds of one method add to its mean.
 
     Attributes:
-        variance: of the mean, from how the means of the seeds vary: s^2 / S, with S - 1 degrees of freedom.
+        variance: variance of the mean, from the means of the seeds: s^2 / S, with S - 1 degrees of freedom.
         shared: the part of `variance` due to seed-by-document interaction and noise, which the documents' variance
-            holds too.
+            includes as well.
         df: S - 1.
     """
 
@@ -41,23 +41,23 @@ class Seeds:
 class Total:
     """The variance of a mean over documents and seeds, and the half-width of its interval.
 
-    The variances of `seeds` have one shape: [] for an observation, [draws] for a simulation.
+    The variances in `seeds` have the same shape: [] for an observation, [draws] for a simulation.
 
         E = max(0, sum_r (seeds[r] - (1 - 1 / f[r]) shared[r]))        V = documents + E
         half-width^2 = t[N - 1]^2 documents + t[f]^2 E
 
-    The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all
-    of it makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1
-    of method r. Each part has the t quantile of its own degrees of freedom: one quantile for the sum, as Satterthwaite
-    (1946) has it, trusts an estimate of the seeds' variance that is small by luck. Two methods with equally many seeds
-    share one E, of Welch's degrees of freedom; with unequal numbers those would be of the method with many seeds
-    wherever the few of the other happen to agree, so each method has an E of its own.
+    The seeds' variance and the documents' variance both include the seed-by-document noise. Subtracting all of it makes
+    V unbiased but, with two or three seeds, too small too often, so a share of 1 / f[r] stays, where f[r] = S - 1 for
+    method r. Each part uses the t quantile of its own degrees of freedom: a single quantile for the sum (Satterthwaite
+    1946) trusts an estimate of the seeds' variance that is small by chance. Two methods with the same number of seeds
+    share one E with Welch's degrees of freedom. With unequal numbers, these would be those of the method with many
+    seeds whenever the few seeds of the other happen to agree, so each method has its own E.
     `docs/statistics.md` gives the error rates.
 
     Attributes:
-        documents: variance of the mean from documents.
+        documents: variance of the mean due to documents.
         count: N.
-        seeds: E and f of each part that training seeds add.
+        seeds: E and its degrees of freedom for each part that training seeds add.
     """
 
     documents: float
@@ -66,7 +66,7 @@ class Total:
 
     @classmethod
     def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
-        """From the seeds' variances of each method, observed or drawn, and what else is known of the methods' seeds."""
+        """Build it from each method's seed variance, observed or drawn, and the other properties of its seeds."""
         kept = [variance - part.shared * (1 - 1 / part.df) for variance, part in zip(variances, parts, strict=True)]
         dfs = [part.df for part in parts]
         if len(set(dfs)) == 1:
@@ -93,14 +93,13 @@ class Total:
 
 @dataclass(frozen=True)
 class Sample:
-    """A mean with what is known of its spread: the mean of a method, or the mean difference of two methods.
+    """A mean and its spread: the mean of a method, or the mean difference of two methods.
 
     Attributes:
         mean: over seeds and documents.
-        profile: [N], the value of each document as a mean over seeds; how it varies is the documents' part of the
-            chance.
-        seeds: the seeds' part, one for each method that has two seeds or more.
-        bounds: the least and the greatest value a document can have; None: unknown.
+        profile: [N], the value of each document as a mean over seeds; its variance is the documents' part.
+        seeds: the seeds' part, one entry for each method with two seeds or more.
+        bounds: the lowest and highest value a document can have; None if unknown.
     """
 
     mean: float
@@ -110,7 +109,7 @@ class Sample:
 
     @cached_property
     def document_variance(self) -> float:
-        """Of the mean, from how documents vary: s^2 / N. Zero for a single document."""
+        """Variance of the mean due to documents: s^2 / N. Zero for a single document."""
         count = len(self.profile)
         return float(self.profile.var(ddof=1)) / count if count > 1 else 0.0
 
@@ -121,14 +120,14 @@ class Sample:
 
     @property
     def concentrated(self) -> bool:
-        """Nearly all documents have one value, so that the interval is that of `concentrated_widths`."""
+        """Whether nearly all documents have one value, so that the interval is that of `concentrated_widths`."""
         return self._concentrated is not None
 
     def widths(self, alpha: float) -> tuple[float, float]:
-        """How far the 1 - alpha interval reaches below and above the mean, where it is `estimable`.
+        """How far the 1 - alpha interval extends below and above the mean, if it is `estimable`.
 
-        The half-width is that of `Total`, made asymmetric as the documents are skewed (`skewed_quantile`). Where nearly
-        all documents have one value, the documents' part is that of `concentrated_widths`.
+        The half-width is that of `Total`, adjusted for the skewness of the documents (`skewed_quantile`). If nearly all
+        documents have one value, the documents' part is that of `concentrated_widths`.
         """
         total = self._total
         if self._concentrated is not None:
@@ -140,7 +139,7 @@ class Sample:
         return error * skewed_quantile(quantile, self._skewness), -error * skewed_quantile(-quantile, self._skewness)
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
-        """The 1 - alpha interval of the mean, within the bounds; none where the spread is not `estimable`."""
+        """The 1 - alpha interval of the mean, within the bounds; (None, None) if the spread is not `estimable`."""
         if not self.estimable:
             return None, None
         below, above = self.widths(alpha)
@@ -150,7 +149,7 @@ class Sample:
     def p_value(self, value: float = 0.0) -> float:
         """Two-sided p-value: the smallest alpha at which the 1 - alpha interval excludes `value`.
 
-        If the spread is not `estimable`, all documents agree, and it is the probability that all signs are the same.
+        If the spread is not `estimable`, all documents agree, and this is the probability that all signs are equal.
         """
         distance = abs(self.mean - value)
         if distance == 0:
@@ -171,7 +170,7 @@ class Sample:
         return math.exp(float(brentq(beyond, lowest, highest, xtol=1e-10)))
 
     def p_above(self, value: float) -> float:
-        """One-sided: against the hypothesis that the mean is `value` or less."""
+        """One-sided p-value against the hypothesis that the mean is `value` or less."""
         p = self.p_value(value) / 2
         return p if self.mean > value else 1 - p
 
@@ -182,7 +181,7 @@ class Sample:
 
     @cached_property
     def _skewness(self) -> float:
-        """Of the mean: third central moment over V^(3/2). Seeds add to V and are taken as symmetric."""
+        """Skewness of the mean: third central moment over V^(3/2). Seeds add to V and are assumed symmetric."""
         centred = self.profile - self.profile.mean()
         count = len(centred)
         ratio = count / (count - 1)  # cancels N - 1 in V: without seeds, the skewness is m3 / m2^1.5 / sqrt(N)
@@ -196,7 +195,7 @@ class Sample:
 def welch_df(variances: Sequence[Array], dfs: Sequence[int]) -> Array:
     """Degrees of freedom of a sum of variances, V^2 / sum_i (V_i^2 / f_i), Welch 1947.
 
-    Infinite for none; the sum of the degrees of freedom where all variances are 0.
+    Infinite for an empty sum; the sum of the degrees of freedom if all variances are 0.
     """
     total = sum(variances, np.array(0.0))
     weights = sum((variance**2 / df for variance, df in zip(variances, dfs, strict=True)), np.array(0.0))
@@ -205,12 +204,13 @@ def welch_df(variances: Sequence[Array], dfs: Sequence[int]) -> Array:
 
 
 def skewed_quantile(quantile: float, skewness: float) -> float:
-    """The quantile of a studentised mean of skewed values, from Student's: Hall's (1992) transformation inverted.
+    """Convert Student's quantile to that of a studentized mean of skewed values: Hall's (1992) transformation inverted.
 
-        g(T) = T + A T^2 / 3 + A^2 T^3 / 27 + A / 6,    A the skewness of the mean;    T = 3 ((1 + A (g - A / 6))^(1/3)
-        - 1) / A
+        g(T) = T + A T^2 / 3 + A^2 T^3 / 27 + A / 6
+        T = 3 ((1 + A (g - A / 6))^(1/3) - 1) / A
 
-    Of the intervals for a mean of skewed values with many zeros it is among the best (Zhou and Dinh 2005).
+    where A is the skewness of the mean. The resulting interval is among the best for a mean of skewed values with many
+    zeros (Zhou and Dinh 2005).
     """
     if abs(skewness) < 1e-8:
         return quantile
@@ -218,17 +218,17 @@ def skewed_quantile(quantile: float, skewness: float) -> float:
 
 
 def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sample:
-    """A method's mean: the documents are crossed with the seeds, since every seed was tested on the same documents.
+    """A method's mean, with documents crossed with seeds, since every seed was tested on the same documents.
 
-    With m[s] the mean of seed s, y[., n] the mean of document n, and MS the mean square of what is left of seed s on
-    document n after both, of (S - 1)(N - 1) degrees of freedom:
+    Let m[s] be the mean of seed s, y[., n] the mean of document n, and MS the mean square of the residuals after both,
+    with (S - 1)(N - 1) degrees of freedom:
 
         variance of the seeds' part   sum_s (m[s] - m)^2 / (S - 1) / S
         shared                        MS / (N S)
 
     Args:
-        values: [S, N], one row of N documents per seed; S = 1 where the method trains nothing, or was trained once.
-        bounds: the least and the greatest value of a document.
+        values: [S, N], one row of N documents per seed; S = 1 if the method is untrained or was trained once.
+        bounds: the lowest and highest value a document can have.
     """
     seeds, documents = values.shape
     profile = values.mean(axis=0)
@@ -255,26 +255,26 @@ def difference(a: Sample, b: Sample) -> Sample:
 def concentrated_widths(
     profile: Array, bounds: tuple[float, float] | None
 ) -> Callable[[float], tuple[float, float]] | None:
-    """Half-widths of an interval for values nearly all of which are the same, as a function of alpha.
+    """Half-widths of an interval for values that are nearly all the same, as a function of alpha.
 
-    Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `MIN_RARE` another, the
-    spread says next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which
+    If more than half of the documents have one value (such as a ROUGE-2 of zero) and fewer than `MIN_RARE` another, the
+    spread says almost nothing about the mean: it is zero if all agree. The interval is then Gaffke's (2005), which
     Learned-Miller and Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat
-    Dirichlet distribution on the N values and one of the bounds, the quantile alpha/2 of the weighted mean with the
-    lower bound, 1 - alpha/2 with the upper. For N zeros and nothing else that is Clopper and Pearson's bound of the
-    share that is not zero, times the greatest value.
+    Dirichlet distribution on the N values and one of the bounds, it extends from the alpha/2 quantile of the weighted
+    mean with the lower bound to the 1 - alpha/2 quantile with the upper bound. For N zeros, this is Clopper and
+    Pearson's bound on the nonzero share, times the highest value.
 
     Args:
         profile: [N] values.
-        bounds: the least and the greatest value; None: unknown.
+        bounds: the lowest and highest possible value; None if unknown.
 
     Returns:
-        None where the values are not so concentrated, or where there is one document or no bound.
+        None if the values are not that concentrated, or if there is only one document or no bound.
     """
     count, mean = len(profile), float(profile.mean())
     if count < 2 or bounds is None:
         return None
-    common = np.partition(profile, count // 2)[count // 2]  # what more than half have is in the middle
+    common = np.partition(profile, count // 2)[count // 2]  # a value that more than half have is the median
     rare = profile[profile != common]
     if len(rare) >= MIN_RARE or 2 * len(rare) >= count:
         return None
@@ -291,20 +291,20 @@ def concentrated_widths(
 
 
 def ratio_values(numerators: Array, denominators: Array) -> Array:
-    """Values of documents whose mean is a ratio of sums and whose spread is that of the ratio (the delta method).
+    """Document values whose mean is a ratio of sums and whose spread is that of the ratio (the delta method).
 
         L = sum_n a[n] / sum_n b[n];    value[n] = L + (a[n] - L b[n]) / mean b           Cochran 1977, section 6.3
 
     Args:
-        numerators: [S, N], for example nats of a document.
-        denominators: [S, N], for example its target tokens.
+        numerators: [S, N], for example the nats of each document.
+        denominators: [S, N], for example the target tokens of each document.
     """
     ratio = numerators.sum(axis=1, keepdims=True) / denominators.sum(axis=1, keepdims=True)
     return ratio + (numerators - ratio * denominators) / denominators.mean(axis=1, keepdims=True)
 
 
 def t_interval(values: Array, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
-    """Student's interval of the mean of independent values, one per seed; (None, None) for fewer than two."""
+    """Student's interval for the mean of independent values, one per seed; (None, None) for fewer than two."""
     count = len(values)
     if count < 2:
         return None, None

@@ -4,27 +4,25 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-NOTABLE_SHARE = 0.01  # of the documents: less is said of empty outputs alone, of which every one counts
-ECHOED_WORDS = 20  # so many first words in common with the document are not a coincidence
-WHOLE = 0.9  # of the document's words: who repeats as much has the prompt in the output
-BEGINS = 0.1  # of the outputs: fewer may well open as their news article does
-CUT = 0.1  # more outputs than references without an end, as a share of the documents
-AT_LONGEST = (
-    0.1  # of the outputs, and `FEWEST_AT_LONGEST`, are as long as the longest: texts seldom end so by themselves
-)
+NOTABLE_SHARE = 0.01  # share of documents; below it, nothing but empty outputs is reported
+ECHOED_WORDS = 20  # this many first words in common with the document are no coincidence
+WHOLE = 0.9  # share of the document's words; an output that repeats this much contains the prompt
+BEGINS = 0.1  # share of outputs; a smaller share may well begin like their news article
+CUT = 0.1  # how much larger the share of outputs without a sentence end is than that of references
+AT_LONGEST = 0.1  # share of outputs as long as the longest, also at least `FEWEST_AT_LONGEST`; rare without a limit
 FEWEST_AT_LONGEST = 5
-BELOW = 3  # lengths below the longest, of each of which a limit leaves not half as many outputs as it cuts
-FEWEST = 20  # outputs below which a share says nothing
+BELOW = 3  # lengths below the longest; with a limit, each has fewer than half as many outputs as the longest
+FEWEST = 20  # with fewer outputs, a share says nothing
 _END = re.compile(r"[.!?…。！？｡।॥؟۔]+[\s\"'”’»)\]}」』]*\Z")
 
 
 def output_flags(predictions: Sequence[str], references: Sequence[str], documents: Sequence[str | None]) -> list[str]:
-    """What a reader must know about one set of outputs, in whole sentences.
+    """Warnings about one set of outputs, in full sentences.
 
     Args:
         predictions: one output per document.
         references: the references of the same documents.
-        documents: the documents themselves; None for one that is not known.
+        documents: the documents themselves; None for an unknown one.
     """
     found = (
         _empty(predictions),
@@ -43,7 +41,7 @@ def _empty(predictions: Sequence[str]) -> str:
 
 
 def _repeated(predictions: Sequence[str], references: Sequence[str]) -> str:
-    """Outputs that another document has too, beyond what the references do so themselves."""
+    """Warn about outputs that several documents share, beyond what references share."""
     count, most = _twice(predictions)
     if count - _twice(references)[0] <= max(NOTABLE_SHARE * len(predictions), 1):
         return ""
@@ -59,7 +57,7 @@ def _twice(texts: Sequence[str]) -> tuple[int, str]:
 
 
 def _echoed(predictions: Sequence[str], documents: Sequence[str | None]) -> str:
-    """Outputs that begin as their document does."""
+    """Warn about outputs that begin like their document."""
     begins = whole = 0
     for text, document in zip(predictions, documents, strict=True):
         source, words = (document or "").split(), text.split()
@@ -90,7 +88,7 @@ def _copied_reference(predictions: Sequence[str], references: Sequence[str]) -> 
 
 
 def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
-    """Outputs that end in the middle of a sentence, where references do not."""
+    """Warn about outputs that end in the middle of a sentence more often than references do."""
     there = [text for text in predictions if text.strip()]
     if len(there) < FEWEST:
         return ""
@@ -106,7 +104,7 @@ def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
 
 
 def _equally_long(predictions: Sequence[str], references: Sequence[str]) -> str:
-    """Outputs that pile up at the greatest number of words, where those of texts that end by themselves get fewer."""
+    """Warn about outputs that pile up at the maximum number of words; texts that end by themselves do not."""
     lengths = Counter(len(text.split()) for text in predictions if text.strip())
     total = sum(lengths.values())
     if total < FEWEST or len(lengths) < 2:

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and decisions from the scores of methods; deterministic, and no file is read."""
+"""Compute intervals, paired tests and decisions from scores, deterministically and without reading files."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -24,7 +24,7 @@ def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
     """The mean of every method on every measure, with what its interval and tests need.
 
     Args:
-        scores: by label and measure [S, N]; all methods have the same N documents in the same order. A method that is
+        scores: [S, N] by label and measure; all methods have the same N documents in the same order. A method that is
             not trained has S = 1. Measures whose name begins with `rouge` are in 0-100; values of `loss` come from
             `inference.ratio_values`.
     """
@@ -52,15 +52,15 @@ def paired_tests(
     pairs: Sequence[tuple[str, str]] | None = None,
     power: bool = True,
 ) -> list[PairedTest]:
-    """Every pair of methods on every measure that both have, corrected over the pairs of one measure.
+    """Test every pair of methods on every measure that both have, corrected over the pairs of each measure.
 
     Args:
         scores: from `samples`.
         analysis: the primary measure and the margins.
-        trained: the number of seeds of every method that was trained; the others are not trained.
-        pairs: labels to test against each other, corrected by Holm; None: every two methods, corrected by
+        trained: the number of seeds of each trained method; the others are untrained.
+        pairs: labels to test against each other, corrected by Holm; None: all pairs of methods, corrected by
             `corrected_pairs`.
-        power: also compute the difference that each test would have detected, and whether methods are equivalent;
+        power: also compute the difference that each test could have detected, and whether methods are equivalent;
             False: only whether they differ.
 
     Returns:
@@ -77,7 +77,7 @@ def paired_tests(
 
 
 def inference_of(tests: Sequence[PairedTest], analysis: Analysis) -> Inference:
-    """How the tests of a comparison were made, for its record."""
+    """Describe how the tests of a comparison were made, for its record."""
     measures = dict.fromkeys(test.metric for test in tests)
     most: dict[str, float | None] = {}
     for measure in measures:
@@ -157,7 +157,7 @@ def _of_measure(
 
 
 def _corrected_one_sided(differences: Sequence[Sample], margin: float, sign: int) -> Array:
-    """The corrected p-values of each pair against "a is worse by the margin" and "b is"; one at most is true."""
+    """Corrected p-values of each pair against "a is worse by the margin" and "b is"; at most one can be true."""
     one_sided = [[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for one in differences]
     return holm(np.array(one_sided).ravel(), len(differences)).reshape(-1, 2)
 

@@ -1,6 +1,6 @@
-"""Find the designs that detect a difference, and the best one for a budget, by the rule that decides comparisons.
+"""Find the designs that detect a difference, and the best one for a budget, by the decision rule of comparisons.
 
-`docs/planning.md` says in words which rules it follows.
+`docs/planning.md` describes the rules.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +16,17 @@ from triptych.errors import ConfigError
 from triptych.text import formats
 
 MOST_SEEDS = 10
-USUAL_SEEDS = 3  # fewer are taken only where more cannot be paid for
-LEAST_DOCUMENTS = 50  # of the test split, where the data have as many
+USUAL_SEEDS = 3  # fewer only if the budget allows no more
+LEAST_DOCUMENTS = 50  # in the test split, if the data have that many
 LEAST_EPOCHS = 2
 LEAST_TRAIN_DOCUMENTS, LEAST_TRAIN_SHARE = 200, 0.1
 _SHARES = (0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
-_MOST_DOCUMENTS = 10**6  # beyond so many only seeds matter
+_MOST_DOCUMENTS = 10**6  # beyond this, only seeds matter
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A design with what is known of it; a cheaper one comes first where two find the difference."""
+    """A design with its power and its seconds, if known."""
 
     size: Size
     power: float
@@ -34,23 +34,23 @@ class Fit:
 
     @property
     def reaches(self) -> bool:
-        """It finds the difference as often as is asked for."""
+        """Whether it detects the difference with the required power."""
         return self.power >= POWER
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Designs of one suite.
+    """Designs for one suite.
 
     Attributes:
-        chance: in the difference of two methods that train, on the primary measure.
-        pairs: of methods that train.
-        detect: the true difference to find.
-        own: the suite's own size.
-        test_available: test documents in the data.
-        costs: of each method; empty: not known.
-        scaling: training documents of `[scaling]`.
-        enough: pairs beyond which no method gains more than the margin, from a data-size curve; None: not known.
+        chance: variance components of the difference between two trained methods on the primary measure.
+        pairs: number of pairs of trained methods.
+        detect: the true difference to detect.
+        own: the size of the suite.
+        test_available: number of test documents in the data.
+        costs: cost of each method; empty if not known.
+        scaling: numbers of training documents in `[scaling]`.
+        enough: pairs beyond which no method gains more than the margin, from a data-size curve; None if unknown.
     """
 
     chance: Chance
@@ -68,15 +68,15 @@ class Planner:
         return LEVEL / self.pairs
 
     def power(self, documents: int, seeds: int) -> float:
-        """How often the difference is found."""
+        """The probability of detecting the difference."""
         return self.chance.design(documents, seeds, self.level).power(self.detect)
 
     def detectable(self, documents: int, seeds: int) -> float:
-        """The difference that is detected with 80% power."""
+        """The smallest difference detected with 80% power."""
         return self.chance.design(documents, seeds, self.level).detectable()
 
     def least_documents(self, seeds: int) -> int | None:
-        """The fewest documents, from `LEAST_DOCUMENTS` on, that detect the difference often enough; None if none do."""
+        """The fewest documents from `LEAST_DOCUMENTS` that detect the difference often enough; None if none do."""
         low = min(LEAST_DOCUMENTS, self.test_available)
         if self.power(low, seeds) >= POWER:
             return low
@@ -97,7 +97,7 @@ class Planner:
 
     @property
     def bottleneck(self) -> Literal["documents", "seeds", "none"]:
-        """What the suite's own design has too little of."""
+        """What the suite's design has too few of."""
         if self.own.seeds > 1 and self.power(self.own.test_documents, self.own.seeds) >= POWER:
             return "none"
         least = self.needs.get(self.own.seeds)
@@ -111,13 +111,13 @@ class Planner:
         return Fit(size, self.power(size.test_documents, size.seeds), self.seconds(size))
 
     def seconds(self, size: Size) -> float | None:
-        """All runs, one after the other; None where costs are not known."""
+        """Seconds of all runs, one after another; None if costs are not known."""
         return sum(of_suite(self.costs, size, self.scaling).values()) if self.costs else None
 
     def cheapest(self, size: Size, least_seeds: int = 2) -> Fit | None:
-        """The cheapest design that finds the difference, trained as `size` says: documents and seeds are chosen.
+        """The cheapest numbers of documents and seeds that detect the difference, with the training of `size`.
 
-        Where costs are not known: the one with the fewest test summaries in all.
+        If costs are not known, the design with the fewest test summaries in total.
         """
         fits = [
             self.fit(replace(size, test_documents=documents, seeds=seeds))
@@ -127,7 +127,7 @@ class Planner:
         return min(fits, key=lambda fit: fit.seconds or fit.size.test_documents * fit.size.seeds, default=None)
 
     def best(self, budget: float) -> Fit:
-        """The design for a budget in seconds.
+        """The best design for a budget in seconds.
 
         Raises:
             ConfigError: not even one seed of the smallest design fits.
@@ -138,8 +138,8 @@ class Planner:
                 return found
         if (found := self.cheapest(trainings[-1])) and _fits(found, budget):
             return found
-        # It cannot be reached: by no budget, and then training is kept; or not by this one, and then it is at its
-        # least.
+        # The difference is out of reach: for any budget, so training is kept; or for this one, so training is at its
+        # minimum.
         within_reach = any(need is not None and need <= self.test_available for need in self.needs.values())
         for seeds in (range(USUAL_SEEDS, MOST_SEEDS + 1), range(2, 3), range(1, 2)):
             for training in trainings[-1:] if within_reach else trainings:
@@ -157,9 +157,10 @@ class Planner:
         )
 
     def _finest(self, training: Size, seeds: int, budget: float) -> Fit | None:
-        """The number of test documents that fit and find the least difference; None where none fit.
+        """The design whose number of test documents fits and detects the smallest difference; None if none fits.
 
-        It need not be the largest: under few seeds the test knows the seeds' part the less, the larger its share is.
+        It need not be the largest number: with few seeds, the seeds' part is poorly known, and its share grows with
+        the documents.
         """
         least = min(LEAST_DOCUMENTS, self.test_available)
         size = replace(training, seeds=seeds)
@@ -173,9 +174,9 @@ class Planner:
         return self.fit(replace(size, test_documents=min(numbers, key=lambda number: self.detectable(number, seeds))))
 
     def _trainings(self) -> Iterator[Size]:
-        """What is tried in turn: the suite's training, fewer epochs, then fewer training pairs.
+        """Trainings to try, in order: the suite's, fewer epochs, then fewer training pairs.
 
-        With a data-size curve, pairs beyond which no method gains more than the margin go first.
+        With a data-size curve, pairs beyond which no method gains more than the margin are dropped first.
         """
         pairs, epochs = self.own.train_documents, self.own.max_epochs
         yield self.own
@@ -199,14 +200,14 @@ def _fits(fit: Fit, budget: float) -> bool:
 
 
 def enough_pairs(curves: Mapping[str, Mapping[int, float]], margin: float) -> int | None:
-    """The smallest size of a data-size curve from which no method gains more than the margin, up to the largest.
+    """The smallest size on the data-size curves beyond which no method gains more than the margin.
 
     Args:
         curves: by method, the mean at each number of training documents; higher is better.
-        margin: what does not matter.
+        margin: the largest gain that does not matter.
 
     Returns:
-        None without a curve of two sizes of every method.
+        None unless the methods' curves have at least two sizes in common.
     """
     sizes = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
     if len(sizes) < 2:

@@ -14,12 +14,12 @@ _DRAWS = 2_000
 
 
 class StudyDesign:
-    """The chance in a difference of two methods, and how wide its interval comes out.
+    """The variance of a difference between two methods, and the width of its interval.
 
     Args:
-        documents: variance of the mean difference from documents.
+        documents: variance of the mean difference due to documents.
         count: N.
-        seeds: the seeds' part of each method that has two seeds or more; `variance` is what s^2 / S is on average.
+        seeds: the seeds' part of each method with two seeds or more; `variance` is the expected s^2 / S.
         alpha: two-sided level of the test.
     """
 
@@ -31,7 +31,7 @@ class StudyDesign:
         self._error = math.sqrt(documents + sum(max(0.0, part.variance - part.shared) for part in seeds))
 
     def power(self, difference: float) -> float:
-        """How often a true difference is found."""
+        """The probability of detecting a true difference."""
         if not self._error:
             return float(difference != 0)
         above = ndtr((difference - self._widths) / self._error)
@@ -39,7 +39,7 @@ class StudyDesign:
         return float((above + below).mean())
 
     def detectable(self, power: float = POWER) -> float:
-        """The least difference that is found this often."""
+        """The smallest difference detected with this power."""
         if not self._error:
             return 0.0
         most = float(self._widths.max()) + 10 * self._error
@@ -47,16 +47,16 @@ class StudyDesign:
 
 
 def detectable(one: Sample, alpha: float, power: float = POWER) -> float | None:
-    """The difference that a design like this one finds this often, by the variances of its own scores.
+    """The difference that a design like this one detects with this power, from the variances of its scores.
 
     Args:
         one: the difference of two methods.
         alpha: two-sided level of the test, after correction.
-        power: how often.
+        power: probability of detecting it.
 
     Returns:
-        None where the documents' spread cannot be estimated. Where nearly all documents tie, at least what the interval
-        leaves open.
+        None if the documents' spread cannot be estimated. If nearly all documents tie, at least the interval's larger
+        half-width.
     """
     least = max(one.widths(alpha)) if one.concentrated else 0.0
     if not one.document_variance:

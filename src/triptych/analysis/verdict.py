@@ -9,14 +9,14 @@ from triptych.results.records import PairedTest, RowSummary
 from triptych.text import formats
 from triptych.text.measures import lower_is_better, name_of, second_measure, unit_of
 
-_MOST_LISTED = 6  # pairs named one by one; of more the number is given
+_MOST_LISTED = 6  # pairs named one by one; beyond it, only their number is given
 
 
 def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
     """The labels whose (quality, cost) no other method dominates: at least as good in both and better in one.
 
     Args:
-        points: quality (more is better) and cost (less is better) by label; a method of unknown cost is on no front.
+        points: quality (more is better) and cost (less is better) by label; methods with unknown cost are left out.
     """
     known = {label: (quality, cost) for label, (quality, cost) in points.items() if cost is not None}
     return [
@@ -29,7 +29,7 @@ def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
 def is_significant(test: PairedTest) -> bool:
     """Whether the two methods differ, that is, the corrected test rejects.
 
-    In files from before `decision` was recorded, the interval has another law and must exclude zero as well.
+    In files written before `decision` was recorded, the interval follows another rule and must exclude zero as well.
     """
     if test.decision is not None:
         return test.decision == "different"
@@ -37,12 +37,12 @@ def is_significant(test: PairedTest) -> bool:
 
 
 def decision_of(test: PairedTest) -> str:
-    """`different`, `equivalent` or `undecided`; the last two are one in files of before decisions were recorded."""
+    """`different`, `equivalent` or `undecided`; files written before decisions were recorded merge the last two."""
     return test.decision or ("different" if is_significant(test) else "undecided")
 
 
 def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> PairedTest | None:
-    """The test of these two methods on that score, whichever of them is its `a`; None where there is none."""
+    """The test of these two methods on that score, in either order; None if there is none."""
     return next((test for test in tests if test.metric == metric and {test.a, test.b} == {a, b}), None)
 
 
@@ -67,7 +67,7 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     """What the comparison concludes, in a few sentences: on the primary measure, then on the second.
 
     A method is the best if it is shown to differ from every other method. If an untrained method leads, the trained
-    methods are judged among themselves as well. If a trained method has one seed, no method is ranked: the sentences
+    methods are also judged among themselves. If a trained method has one seed, no method is ranked: the sentences
     are about the trained models alone.
     """
     primary, second = analysis.primary, second_measure(analysis.primary)
@@ -96,7 +96,7 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
 def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysis: Analysis) -> str:
     """What a comparison of scored files concludes, on the primary measure.
 
-    Systems are ranked where each has several sets of predictions; with a single one its outputs alone are spoken of.
+    Systems are ranked if each has several sets of predictions; otherwise the verdict is about the outputs alone.
     """
     primary = analysis.primary
     ranked = ranking(rows, primary)
@@ -116,13 +116,13 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
 
 
 def ranking(rows: Mapping[str, RowSummary], measure: str = "rouge1") -> list[str]:
-    """The labels of the methods that have the measure, the best mean first."""
+    """The labels of the methods that have the measure, best mean first."""
     means = {label: mean for label, row in rows.items() if (mean := mean_of(row, measure)) is not None}
     return sorted(means, key=lambda label: means[label] if lower_is_better(measure) else -means[label])
 
 
 def mean_of(row: RowSummary, measure: str) -> float | None:
-    """A method's mean on a measure; None where it has none."""
+    """A method's mean on a measure; None if it has none."""
     if measure == "loss":
         return row.loss.mean
     estimate = getattr(row, measure)
@@ -130,17 +130,17 @@ def mean_of(row: RowSummary, measure: str) -> float | None:
 
 
 def seed_counts(rows: Mapping[str, RowSummary]) -> dict[str, int]:
-    """How many seeds of each method that was trained have finished, where any has."""
+    """The number of finished seeds of each trained method that has any."""
     return {label: len(row.seeds) for label, row in rows.items() if row.trained and row.seeds}
 
 
 def with_one_seed(rows: Mapping[str, RowSummary]) -> list[str]:
-    """The methods that were trained once: with one of them in a table, its trained models are compared, not methods."""
+    """The methods that were trained once: a table with one of them compares trained models, not methods."""
     return [label for label, count in seed_counts(rows).items() if count == 1]
 
 
 def of_those_with_one_seed(rows: Mapping[str, RowSummary]) -> str:
-    """` of lora and full`: the methods that were trained once, where others have more seeds; empty where none has."""
+    """` of lora and full`: the methods that were trained once, if others have more seeds; else empty."""
     single = with_one_seed(rows)
     return f" of {formats.listed(single)}" if len(single) < len(seed_counts(rows)) else ""
 
@@ -193,7 +193,7 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
 
 
 def _significant_pairs(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
-    """The pairs that differ, the better method first, or of many their number; empty where none do."""
+    """The pairs that differ, better method first, or their number if there are many; empty if none do."""
     apart = [oriented(test, _ahead(test, measure)) for test in about if is_significant(test)]
     if len(apart) > _MOST_LISTED:
         return f"{len(apart)} of {len(about)} {what} differ"
