@@ -1,1 +1,1 @@
-"""The results folder: all its files are read and written here."""
+"""Read and write all files of a results folder."""

@@ -1,4 +1,4 @@
-"""Where the parts of a fine-tuned model lie in an unpacked bundle: its adapter, its base model, its record."""
+"""Locate the parts of a fine-tuned model in an unpacked bundle: its adapter, base model and record."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def tuned_folder(label: str, seed: int) -> str:
 
 
 def record_folder(run: Path) -> Path:
-    """The folder with the record and the predictions of a run: its own, or in an unpacked bundle that of the results.
+    """The folder with a run's record and predictions: its own, or the one in the results of an unpacked bundle.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or `models/tuned/LABEL/SEED` of a bundle.
@@ -24,7 +24,7 @@ def record_folder(run: Path) -> Path:
 
 
 def predictions_file(run: Path) -> Path:
-    """The stored predictions of a run, which need not exist: its own, or in an unpacked bundle those of the results."""
+    """The path of a run's stored predictions, which may not exist: its own, or in the results of an unpacked bundle."""
     own = run / "predictions.jsonl"
     if own.is_file():
         return own
@@ -32,7 +32,7 @@ def predictions_file(run: Path) -> Path:
 
 
 def base_in_bundle(run: Path, model: str) -> str | None:
-    """The folder of a base model in the bundle that a fine-tuned model lies in; None where there is none.
+    """The folder of the base model in the bundle that contains a fine-tuned model; None if there is none.
 
     Args:
         run: `models/tuned/LABEL/SEED` of a bundle, or any other folder.

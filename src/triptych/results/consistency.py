@@ -9,10 +9,10 @@ from triptych.config.schema import Suite
 from triptych.errors import shorten
 from triptych.results.records import ROUGE_PARTS, ROUGE_TYPES, Prediction, Record, TextShape
 
-MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
-LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
+MEAN_TOLERANCE = 1e-6  # on a scale of 100; another summation order differs by 1e-12, another file by far more
+LOSS_TOLERANCE = 1e-4  # relative; another summation order of bf16 losses differs by less
 
-# Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
+# Left out because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
 # Model and data may have been moved to another folder, so only the last part of their path is compared.
 PATHS = ("model", "data")
 EQUAL_SETTINGS = (
@@ -42,7 +42,7 @@ EQUAL_SETTINGS = (
     "search",
 )
 
-# Settings that records of earlier versions do not have: their runs were made as by the defaults.
+# Settings that records of earlier versions lack: their runs used what are now the defaults.
 _ADDED = ("model_quantization", "prompt", "decoding.min_new_tokens", "training.dropout", "engine.sharding")
 _DEFAULTS = Suite().model_dump(mode="json")
 
@@ -52,20 +52,20 @@ Problem = tuple[str, str]  # the file's name, and what is wrong with it
 def problems(
     record: Record, history: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction]
 ) -> Iterator[Problem]:
-    """Every contradiction between the files of a finished run, the most telling first."""
+    """Yield every contradiction between the files of a finished run, the most informative first."""
     yield from _predictions(record, predictions)
     yield from _history(record, history)
     yield from _figures(record, predictions)
 
 
 def other_settings(record: Record, suite: Suite) -> Iterator[str]:
-    """Settings, kind and options in which a record differs from the suite, in words."""
+    """Yield the settings, kind and options in which a record differs from the suite, in words."""
     yield from _settings(record, suite)
     yield from _row(record, suite)
 
 
 def setting(config: Mapping[str, Any], field: str) -> Any:
-    """A value of a record's config by its dotted name; None if it is absent, and was not added by a later version."""
+    """A value of a record's config by its dotted name; None if it is absent and was not added by a later version."""
     value = _at(config, field)
     added = any(field == name or field.startswith(f"{name}.") for name in _ADDED)
     return _at(_DEFAULTS, field) if value is None and config and added else value
@@ -79,23 +79,23 @@ def _at(config: Mapping[str, Any], field: str) -> Any:
 
 
 def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[Problem]:
-    """The file contains the whole test split, and its scores have the means of the record."""
+    """Check that the file contains the whole test split and its scores have the means in the record."""
     assert record.rouge is not None
     planned = record.data.splits["test"].used if record.data is not None and "test" in record.data.splits else None
     if not predictions or (planned is not None and planned != len(predictions)):
-        yield "predictions.jsonl", f"holds {len(predictions)} documents, record.json says {planned}: it is cut"
+        yield "predictions.jsonl", f"holds {len(predictions)} documents, record.json says {planned}: it is truncated"
         return
     for metric in ROUGE_TYPES:
         mean, recorded = _mean([line.scores[metric] for line in predictions]), getattr(record.rouge, metric)
         if abs(mean - recorded) > MEAN_TOLERANCE:
             yield (
                 "predictions.jsonl",
-                f"has the mean {metric} {mean:.6f}, record.json says {recorded:.6f}: they are not of one run",
+                f"has the mean {metric} {mean:.6f}, record.json says {recorded:.6f}: they are from different runs",
             )
 
 
 def _settings(record: Record, suite: Suite) -> Iterator[str]:
-    """Whether record and suite have the same settings that decide a result; a record of scored files has none."""
+    """Check the settings that affect results; a record of scored files has none."""
     settings = suite.model_dump(mode="json")
     for key in PATHS:
         mine, planned = setting(record.config, key), settings[key]
@@ -114,7 +114,7 @@ def _settings(record: Record, suite: Suite) -> Iterator[str]:
 
 
 def _row(record: Record, suite: Suite) -> Iterator[str]:
-    """Kind and options are those of the suite's section on the method."""
+    """Check that kind and options are those of the method's section in the suite."""
     section = suite.method.get(record.label, {})
     if section.get("kind", record.kind) != record.kind:
         yield _unlike(record, "kind", record.kind, section["kind"])
@@ -131,7 +131,7 @@ def _unlike(record: Record, field: str, value: Any, planned: Any) -> str:
 
 
 def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
-    """The history ends where training did, and its best evaluation is the loss of the record."""
+    """Check that the history ends where training did and its best evaluation is the loss in the record."""
     training = record.training
     if training is None:
         return
@@ -142,7 +142,7 @@ def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[P
         yield (
             "history.jsonl",
             f"ends at step {max(steps, default=0)} after {len(evaluations)} evaluations, record.json says "
-            f"{training.steps} steps and {expected} evaluations: it is cut or of another run",
+            f"{training.steps} steps and {expected} evaluations: it is truncated or from another run",
         )
         return
     recorded, best = record.loss.validation, _best(record, evaluations)
@@ -151,13 +151,13 @@ def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[P
     if isinstance(best, int | float) and not math.isclose(best, recorded, rel_tol=LOSS_TOLERANCE):
         yield (
             "history.jsonl",
-            f"has the validation loss {best:.6f} at the best step, record.json says {recorded:.6f}: they are not of "
-            "one run",
+            f"has the validation loss {best:.6f} at the best step, record.json says {recorded:.6f}: they are from "
+            "different runs",
         )
 
 
 def _best(record: Record, evaluations: Sequence[Mapping[str, Any]]) -> Any:
-    """The validation loss of the kept weights, by the history; None where it is not in it."""
+    """The validation loss of the kept weights according to the history; None if it is not there."""
     training = record.training
     assert training is not None
     if training.best_step is None:
@@ -170,17 +170,17 @@ def _best(record: Record, evaluations: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _figures(record: Record, predictions: Sequence[Prediction]) -> Iterator[Problem]:
-    """Figures of the record that follow from others are what follows."""
+    """Check the figures of the record that can be derived from others."""
     for name, recorded, derived in _derived(record, predictions):
         if recorded is None or not math.isclose(recorded, derived, rel_tol=1e-6, abs_tol=1e-9):
-            yield "record.json", f"has {name} {recorded!r}, and {derived!r} follows from the rest of the run's files"
+            yield "record.json", f"has {name} {recorded!r}, but the rest of the run's files give {derived!r}"
 
 
 def _derived(record: Record, predictions: Sequence[Prediction]) -> Iterator[tuple[str, float | None, float]]:
-    """Figures by their name, as recorded and as derived."""
+    """Yield figures by name, as recorded and as derived."""
     shape = record.text_shape
     if shape is not None:
-        if shape.share_at_cap is not None:  # scored files do not say where a summary was cut
+        if shape.share_at_cap is not None:  # scored files do not say which summaries were cut
             yield "text_shape.share_at_cap", shape.share_at_cap, _mean([line.at_cap for line in predictions])
         scored = {
             name: "empty" if name == "share_empty" else name

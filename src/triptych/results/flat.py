@@ -6,9 +6,9 @@ from triptych.results.records import NUMERIC_COSTS, ROUGE_TYPES, Comparison, Row
 
 
 def flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Every figure of every method by its column, raw; what is missing is None or left out.
+    """Every raw figure of every method by its column; missing ones are None or left out.
 
-    A further metric's score that is named like another column gets `score ` before its name.
+    A further metric's score with the name of another column is prefixed with `score `.
     """
     own = {name for label, row in comparison.rows.items() for name in _flat(comparison, label, row, {})}
     further = list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
@@ -17,7 +17,7 @@ def flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _score_columns(names: list[str], taken: set[str]) -> dict[str, str]:
-    """A column for each further score, none of them taken."""
+    """A free column name for each further score."""
     columns = {name: name for name in names if name not in taken}
     for name in names:
         if name in taken:
@@ -32,10 +32,10 @@ def _flat(comparison: Comparison, label: str, row: RowSummary, score_columns: di
     """The figures of one method by column.
 
     Args:
-        comparison: the comparison that it belongs to.
+        comparison: the comparison that the method belongs to.
         label: its label.
         row: the method.
-        score_columns: the column of each further score; a score that it lacks is left out.
+        score_columns: the column of each further score; scores that the method lacks are left out.
     """
     flat: dict[str, Any] = {
         "label": label,

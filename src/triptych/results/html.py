@@ -10,7 +10,7 @@ _HEAD = ("", "Test loss", "R-1", "R-2", "R-L", "R-Lsum", "Training", "Trainable"
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """A line for each method, then the verdict and what must be known about all of it."""
+    """A row for each method, then the verdict and warnings about the comparison."""
     notes = [comparison.subset, *comparison.flags]
     lines = [_line(label, row) for label, row in comparison.rows.items()]
     paragraphs = [f"<p><b>{escape(comparison.verdict)}</b></p>", *(f"<p>{escape(note)}</p>" for note in notes if note)]
@@ -18,7 +18,7 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def record_html(record: Record) -> str:
-    """The settings and figures that a run is known by, one on each line."""
+    """The main settings and figures of a run, one per row."""
     facts: list[tuple[str, str]] = [("Run", f"{record.label}, seed {record.seed}"), ("Status", record.status)]
     if record.error:
         facts.append(("Error", record.error.strip().splitlines()[-1]))

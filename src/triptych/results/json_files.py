@@ -1,4 +1,4 @@
-"""Read JSON and JSON lines strictly, and write them; each refusal names the file, the line and a remedy."""
+"""Read JSON and JSON lines strictly, and write them; each error names the file, the line and a remedy."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,11 +9,11 @@ from triptych.errors import ResultsError
 from triptych.storage.files import write_bytes
 from triptych.text.characters import map_texts, to_json, whole
 
-_MOST_DIGITS = 30  # of a whole number; parsing a longer one can take very long
+_MOST_DIGITS = 30  # in an integer; parsing a longer one can take very long
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, with the keys in their own order.
+    """Write a value as JSON, keeping the order of keys.
 
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
@@ -35,7 +35,7 @@ def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
 def read_json(path: Path, remedy: str = "") -> Any:
     """Read JSON in UTF-8; NaN, infinity and whole numbers of more than 30 digits are refused.
 
-    Half of a surrogate pair, which JSON can spell and no encoding can, is read as U+FFFD.
+    Half of a surrogate pair, which JSON can express but no encoding can, is read as U+FFFD.
 
     Args:
         path: the file.
@@ -48,7 +48,7 @@ def read_json(path: Path, remedy: str = "") -> Any:
 
 
 def read_object(path: Path, remedy: str = "") -> dict[str, Any]:
-    """Read a JSON object, as `read_json` does.
+    """Read a JSON object like `read_json`.
 
     Raises:
         ResultsError: the file is missing, unreadable or malformed, or contains something else.
@@ -57,14 +57,14 @@ def read_object(path: Path, remedy: str = "") -> dict[str, Any]:
 
 
 def read_json_lines(path: Path, remedy: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read one JSON object from each line, as `read_json` does; a file whose last line is not ended was cut.
+    """Read one JSON object from each line like `read_json`; a file without a final line end was truncated.
 
     Args:
         path: the file.
         remedy: what to do if it is missing or damaged, for the message.
 
     Yields:
-        The number of each line, from 1, and its object.
+        Each line's number, from 1, and its object.
 
     Raises:
         ResultsError: the file is missing, unreadable or cut, or a line is malformed or not an object.
@@ -82,8 +82,8 @@ def refuse(path: Path, what: str, remedy: str = "", line: int | None = None) -> 
     Args:
         path: the file.
         what: what is wrong with it, as it follows the path in a sentence.
-        remedy: what to do, if that is known here.
-        line: where in the file.
+        remedy: what to do, if known.
+        line: the line number.
 
     Raises:
         ResultsError: always.

@@ -1,4 +1,4 @@
-"""The lock of a results folder: one suite at a time works in it, and its runs notice if the folder is exchanged."""
+"""The lock of a results folder: only one suite at a time writes to it, and its runs notice if it is replaced."""
 
 import os
 import secrets
@@ -16,17 +16,17 @@ P = ParamSpec("P")
 
 LOCK = ".lock"
 INSTEAD = "give another --out"
-LOCK_SECONDS = 2.0  # runs of a suite that was killed end within this time
+LOCK_SECONDS = 2.0  # runs of a killed suite end within this time
 
 
 @dataclass(frozen=True)
 class Lock:
-    """The right to write into a results folder.
+    """The right to write to a results folder.
 
     Attributes:
         folder: the results folder.
-        token: names the holder; the lock file in the folder contains it.
-        descriptor: of the open lock file, for child processes to inherit; None where another process took the lock.
+        token: identifies the holder; written to the lock file in the folder.
+        descriptor: the open lock file, for child processes to inherit; None if another process took the lock.
     """
 
     folder: Path
@@ -34,10 +34,10 @@ class Lock:
     descriptor: int | None = None
 
     def check(self) -> None:
-        """Make sure that the folder is still the one that was locked.
+        """Check that the folder is still the one that was locked.
 
         Raises:
-            ResultsError: it was moved or removed, or another suite has its place.
+            ResultsError: it was moved or removed, or another suite took its place.
         """
         try:
             found = (self.folder / LOCK).read_bytes()
@@ -45,13 +45,13 @@ class Lock:
             found = b""
         if found != self.token.encode():
             raise ResultsError(
-                f"The results folder {str(self.folder)!r} was moved, or replaced by another, while a suite was at "
-                "work in it; "
+                f"The results folder {str(self.folder)!r} was moved, or replaced by another, while a suite was running "
+                "in it; "
                 "the suite stops and writes nothing more. Put the folder back and run the same command again to resume."
             )
 
     def guard(self, listener: Callable[P, None]) -> Callable[P, None]:
-        """`listener`, preceded by `check` for every event: a run whose folder was moved ends at its next event."""
+        """Wrap `listener` to call `check` before every event: a run whose folder was moved ends at its next event."""
 
         def checked(*event: P.args, **named: P.kwargs) -> None:
             self.check()
@@ -66,7 +66,7 @@ def locked(folder: Path, instead: str = INSTEAD) -> Iterator[Lock]:
 
     Args:
         folder: the results folder.
-        instead: what can be done other than wait where another process holds it.
+        instead: what to do other than wait if another process holds it.
 
     Raises:
         ResultsError: another process holds it, or the folder cannot be locked.
@@ -82,17 +82,17 @@ def locked(folder: Path, instead: str = INSTEAD) -> Iterator[Lock]:
 
 
 def check_free(folder: Path) -> None:
-    """Make sure that no process works in a results folder now; nothing is written, and there may be no such folder.
+    """Check that no process is working in a results folder, which need not exist; nothing is written.
 
     Raises:
-        ResultsError: another process does, or the folder cannot be locked.
+        ResultsError: another process is, or the folder cannot be locked.
     """
     if (folder / LOCK).exists():
         _take(folder, INSTEAD).close()
 
 
 def _take(folder: Path, instead: str) -> FileLock:
-    """Lock the lock file of a folder; waits for `LOCK_SECONDS` at most."""
+    """Lock the lock file of a folder, waiting at most `LOCK_SECONDS`."""
     path, patience = folder / LOCK, time.monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Read a results folder, its suite and its records into plain objects; every refusal names file, line and remedy."""
+"""Read a results folder, its suite and its records into plain objects; errors name the file, line and remedy."""
 
 import math
 import shlex
@@ -32,7 +32,7 @@ from triptych.results.resuming import options_for, plugins_in, resuming
 from triptych.storage.files import digest
 from triptych.storage.given_documents import find_documents
 
-# Keys of a suite that earlier versions knew; their values are read from a record's own config where they matter.
+# Suite keys of earlier versions; where their values matter, they are read from a record's config.
 RETIRED = frozenset({"search.train_documents", "search.epochs"})
 SCORED = "scored.json"
 _ALL_FIELDS = set(Prediction.model_fields)
@@ -41,12 +41,12 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class OtherSettings(ResultsError):
-    """A whole record was made with other settings than the suite's; resuming does not replace it unasked."""
+    """An intact record was made with other settings than the suite's; resuming does not silently replace it."""
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run of the suite: one method under one seed. A failed run has only a record."""
+    """A run of the suite: one method with one seed. A failed run has only a record."""
 
     record: Record
     history: tuple[dict[str, Any], ...]
@@ -54,17 +54,17 @@ class SavedRun:
 
     @property
     def done(self) -> bool:
-        """The run finished."""
+        """Whether the run finished."""
         return self.record.status == "done"
 
     @property
     def trained(self) -> bool:
-        """Something was trained in this run."""
+        """Whether anything was trained in this run."""
         return self.record.trained
 
     @property
     def name(self) -> str:
-        """The run in words: label and seed."""
+        """Label and seed of the run, in words."""
         return f"{self.record.label} (seed {self.record.seed})"
 
     def setting(self, field: str) -> Any:
@@ -72,29 +72,29 @@ class SavedRun:
         return setting(self.record.config, field)
 
     def number(self, option: str) -> float | None:
-        """An option of the method that is a number; None if it is absent or, as in a plug-in, something else."""
+        """A numeric option of the method; None if it is absent or, as a plug-in may have it, something else."""
         value = self.record.options.get(option)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             return None
         return value if abs(value) <= sys.float_info.max else None
 
     def count(self, option: str) -> int | None:
-        """An option of the method that is a whole number of 0 or more; None if it is absent or something else."""
+        """An integer option of the method, 0 or more; None if it is absent or something else."""
         value = self.number(option)
         return value if isinstance(value, int) and value >= 0 else None
 
 
 @dataclass(frozen=True)
 class Results:
-    """A results folder: the suite, its runs in the suite's order, and the planned runs that are not there.
+    """A results folder: the suite, its runs in the suite's order, and the planned runs that are missing.
 
     Attributes:
-        scaled: the results on fewer training documents, by their number.
-        files: what was scored, where the predictions are files of other tools.
-        notes: whole sentences on what was read and is not in the results.
-        documents: the test documents by id; empty where they cannot be read here or may not be shown.
-        command: what the user called to make them; empty where it is not known.
-        kept_checks: what the checks of the summaries found, in a copy without texts.
+        scaled: the results on fewer training documents, by number of documents.
+        files: the scored files, if the predictions come from other tools.
+        notes: full sentences on what was read but is not in the results.
+        documents: the test documents by id; empty if they cannot be read here or may not be shown.
+        command: the command that made the results; empty if not known.
+        kept_checks: the results of the checks of summaries, in a copy without texts.
     """
 
     out: Path
@@ -115,11 +115,11 @@ class Results:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the summaries are there, and not only their scores."""
+        """Whether the summaries are available, not only their scores."""
         return not any(run.record.texts_left_out for run in self.runs)
 
     def without_texts(self) -> "Results":
-        """The same without documents, summaries and references: for a report on data that may not be passed on."""
+        """A copy without documents, summaries and references, for a report on data that may not be shared."""
         return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs), documents={})
 
     def of(self, label: str) -> tuple[SavedRun, ...]:
@@ -134,11 +134,11 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
 
     Args:
         out: the results folder.
-        partial: take what is there of an unfinished suite, and list the rest under `missing`.
-        later_scores: with what `OUT/scores` holds of metrics that scored the predictions after the runs.
+        partial: accept an unfinished suite, and list its missing runs under `missing`.
+        later_scores: include the scores in `OUT/scores` of metrics that scored the predictions after the runs.
 
     Raises:
-        ResultsError: a file is missing, truncated, malformed, of another schema, or does not belong to its folder.
+        ResultsError: a file is missing, truncated, malformed, has another schema, or does not belong to its folder.
     """
     if not out.is_dir():
         raise ResultsError(
@@ -183,7 +183,7 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
 
 
 def _command(out: Path) -> str:
-    """What the user called to make the results; empty where it is not known."""
+    """The command that made the results; empty if not known."""
     path = layout.command_file(out)
     found = read_object(path, "remove it: only the report shows it").get("command") if path.is_file() else ""
     return found if isinstance(found, str) else ""
@@ -199,7 +199,7 @@ def read_rescored(path: Path) -> Rescored:
 
 
 def _with_later_scores(out: Path, runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[str]]:
-    """The runs with what metrics scored after them, and sentences on scores that are of other predictions."""
+    """Add later scores to the runs; also return sentences on scores of other predictions than those there now."""
     runs, notes = list(runs), []
     for path in sorted(layout.scores_folder(out).glob("*.json")):
         found = read_rescored(path)
@@ -218,8 +218,8 @@ def _with_later_scores(out: Path, runs: Sequence[SavedRun]) -> tuple[list[SavedR
             plugins = options_for(plugins_in(found.command))
             again = shlex.join(["triptych", "score", str(out), "--metric", found.metric, *plugins])
             notes.append(
-                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: {again} scores "
-                "them."
+                f"The scores of the metric {found.metric} do not cover {', '.join(absent)}, made since: run {again} to "
+                "score them."
             )
     return runs, notes
 
@@ -244,7 +244,7 @@ def _with_scores(run: SavedRun, found: Rescored, scored: RescoredRun, path: Path
 
 
 def suite_of(files: ScoredFiles) -> Suite:
-    """Scored files as a suite without a model: the systems are its methods, their sets of predictions its seeds."""
+    """Scored files as a suite without a model: systems are its methods, and sets of predictions its seeds."""
     names = dict.fromkeys(file.name for file in files.systems)
     seeds = sorted({file.seed for file in files.systems})
     facts = {"name": files.name, "model": "", "data": files.data, "methods": [*names], "seeds": seeds}
@@ -252,7 +252,7 @@ def suite_of(files: ScoredFiles) -> Suite:
 
 
 def without_retired(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that an earlier version saved, without the keys that have no meaning any more."""
+    """Settings saved by an earlier version, without keys that no longer have a meaning."""
     return {
         key: {name: inner for name, inner in value.items() if f"{key}.{name}" not in RETIRED}
         if isinstance(value, dict)
@@ -287,13 +287,13 @@ def read_record(path: Path) -> Record:
 
 
 def read_finished(folder: Path) -> Record:
-    """Read the record of a finished run, and make sure that the files next to it are those that the run wrote.
+    """Read the record of a finished run, and check that the files next to it are those that the run wrote.
 
     Args:
         folder: `OUT/runs/LABEL/SEED`.
 
     Raises:
-        ResultsError: there is no record, the run failed, or a file next to the record was changed or exchanged.
+        ResultsError: there is no record, the run failed, or a file next to the record was changed or replaced.
     """
     record = read_record(folder / "record.json")
     if record.status != "done":
@@ -303,11 +303,11 @@ def read_finished(folder: Path) -> Record:
 
 
 def settings_of(record: Record, folder: Path) -> Suite:
-    """The suite that a record was made under, as the record itself contains it, at the commits that were read then.
+    """The suite that a record was made with, as stored in the record, pinned to the commits that were read then.
 
     Args:
-        record: of the run.
-        folder: of the run, for the message.
+        record: record of the run.
+        folder: folder of the run, for the message.
 
     Raises:
         ResultsError: the settings are not a suite of this version.
@@ -320,7 +320,7 @@ def settings_of(record: Record, folder: Path) -> Suite:
 
 
 def is_published(out: Path) -> bool:
-    """Whether a folder has a comparison without the suite that it is of: figures to read, and no runs to compare."""
+    """Whether a folder has a comparison without its suite: figures to read, but no runs to compare."""
     return (out / "comparison.json").is_file() and not any((out / name).exists() for name in ("suite.json", SCORED))
 
 
@@ -341,10 +341,10 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
     """
     predictions = []
     for number, data in read_json_lines(path, remedy(path)):
-        for key in ("id", "reference"):  # the same in every run of a suite: kept in memory once
+        for key in ("id", "reference"):  # the same in every run of a suite, so kept in memory once
             if isinstance(data.get(key), str):
                 data[key] = sys.intern(data[key])
-        if isinstance(data.get("scores"), dict):  # a file of a large run has half a million names of scores
+        if isinstance(data.get("scores"), dict):  # a file of a large run has half a million score names
             data["scores"] = {sys.intern(name): score for name, score in data["scores"].items()}
         try:
             prediction = Prediction.model_validate(data)
@@ -353,7 +353,7 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         absent = [metric for metric in ROUGE_TYPES if metric not in prediction.scores]
         if absent:
             refuse(path, f"has no score {absent[0]!r}", remedy(path), number)
-        object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # one set for all, not one each
+        object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # shared by all predictions
         predictions.append(prediction)
     return tuple(predictions)
 
@@ -373,17 +373,17 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
-    """Read a run's folder and make sure that its files belong together and to the suite.
+    """Read a run's folder and check that its files belong together and to the suite.
 
     Args:
         folder: `OUT/runs/LABEL/SEED`.
-        label: the label that it should have.
-        seed: the seed that it should be of.
-        suite: the suite that it should be of.
+        label: the expected label.
+        seed: the expected seed.
+        suite: the suite it should belong to.
 
     Raises:
-        OtherSettings: the record is whole and of a finished run with other settings than the suite's.
-        ResultsError: a file is missing, malformed, or of another run.
+        OtherSettings: the record is intact and from a finished run with other settings than the suite's.
+        ResultsError: a file is missing, malformed, or from another run.
     """
     file = folder / "record.json"
     record = read_record(file)
@@ -394,11 +394,11 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
             "away."
         )
     if (record.label, record.seed) != (label, seed):
-        refuse(file, f"is of {record.label!r}, seed {record.seed}", "put it back into its own folder")
+        refuse(file, f"belongs to {record.label!r}, seed {record.seed}", "put it back into its own folder")
     if record.status == "failed":
         return SavedRun(record, (), ())
     if record.rouge is None:
-        refuse(file, "says 'done' and has no ROUGE", remedy(file))
+        refuse(file, "says 'done' but has no ROUGE", remedy(file))
     history = read_history(folder / "history.jsonl") if record.training is not None else ()
     run = SavedRun(record, history, read_predictions(folder / "predictions.jsonl"))
     for name, what in problems(record, history, run.predictions):
@@ -408,17 +408,17 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
 
 
 def _expected(suite: Suite, found: dict[int, SavedRun]) -> tuple[int, ...]:
-    """The seeds a method must have: the first, and all others once it is known that the method trains."""
+    """The seeds a method must have: the first, and all others once the method is known to train."""
     trains = any(run.trained for run in found.values())
     return suite.seeds if trains else suite.seeds[:1]
 
 
 def _refuse_strangers(out: Path, suite: Suite) -> None:
-    """Runs that are not in the suite are not passed over in silence."""
+    """Raise if there is a run that is not in the suite, rather than ignore it."""
     for record in sorted(out.glob("runs/*/*/record.json")):
         label, seed = record.parts[-3:-1]
         if seed.isdigit() and (label not in suite.methods or int(seed) not in suite.seeds):
-            refuse(record, "is of a run that is not in suite.json", "move its folder away")
+            refuse(record, "belongs to a run that is not in suite.json", "move its folder away")
 
 
 def _read(path: Path, kind: type[_Kind], name: str, do: str) -> _Kind:
@@ -427,7 +427,7 @@ def _read(path: Path, kind: type[_Kind], name: str, do: str) -> _Kind:
     Args:
         path: the file.
         kind: what it contains.
-        name: what to call that in a message.
+        name: its name in messages.
         do: what to do if it is missing or contains something else.
     """
     data = read_object(path, do)

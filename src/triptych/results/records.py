@@ -1,4 +1,4 @@
-"""The contents of the files of a results folder, as closed data models; no torch."""
+"""Data models of the files of a results folder, closed to unknown keys; needs no torch."""
 
 import hashlib
 import json
@@ -10,30 +10,30 @@ from triptych.text.synthetic import SyntheticPart
 
 SCHEMA_VERSION: Literal[1] = 1
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-# of each type F1, precision and recall, as the scores of a prediction name them
+# F1, precision and recall of each type, as named in the scores of a prediction
 ROUGE_PARTS = ("precision", "recall")
 ROUGE_SCORES = tuple(f"{name}{part}" for name in ROUGE_TYPES for part in ("", *(f"_{each}" for each in ROUGE_PARTS)))
 _IN_WORDS = "in words"  # marks a cost that is not a number
 
 
-# Names of what meters read, and other places in which two runs of the same suite differ
+# Names of meter readings, and other places where two runs of the same suite differ
 READINGS = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "shared_note")
-READINGS_BEFORE = READINGS[:-1]  # in digests of records that were made before a note on others' work was among them
+READINGS_BEFORE = READINGS[:-1]  # in digests of records from before the note on a shared device was excluded
 NOT_REPEATED = (".digest", ".provenance.time", ".provenance.command", ".files.history.jsonl")
 
 
 class Part(BaseModel):
-    """Closed to unknown keys: a record says exactly what is documented."""
+    """Closed to unknown keys: a record contains exactly what is documented."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON holds it: dictionaries, lists, texts, numbers and None."""
+        """Convert to JSON types: dictionaries, lists, strings, numbers and None."""
         return self.model_dump(mode="json")
 
 
 class Parameters(Part):
-    """Counts by unique storage, taken from outside after the method has been applied."""
+    """Counts by unique storage, taken from outside after the method was applied."""
 
     num_base_parameters: int
     num_added_parameters: int
@@ -43,7 +43,7 @@ class Parameters(Part):
 
 
 class Loss(Part):
-    """Nats per target token (summary and one EOS), sum over a split divided once; None where there is none."""
+    """Nats per target token (summary and one EOS), the sum over a split divided once; None if there is no loss."""
 
     initial: float | None = None
     validation: float | None = None
@@ -58,14 +58,14 @@ class Rouge(Part):
     rougeL: float
     rougeLsum: float
     signature: str
-    language: str | None = None  # what is counted; None in records made before it was noted
-    counted: str | None = None  # a sentence: what is counted, and why
-    precision: dict[str, float] = {}  # means by type, 0-100; {} in records made before they were kept
+    language: str | None = None  # of the words counted; None in records from before it was recorded
+    counted: str | None = None  # a sentence on what is counted, and why
+    precision: dict[str, float] = {}  # means by type, 0-100; {} in records from before they were kept
     recall: dict[str, float] = {}
 
 
 class Cost(Part):
-    """What a run took. Clocks never overlap; training time is only the sum of synchronised step times."""
+    """What a run took. Clocks never overlap; training time is only the sum of synchronized step times."""
 
     startup_seconds: float = 0.0
     preparation_seconds: float = 0.0
@@ -80,24 +80,24 @@ class Cost(Part):
     plain_flops: float | None = None
     search_flops: float | None = None
     device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
-    busy_seconds: float | None = None  # of these, the devices were busy; busy / device seconds is the mean utilisation
+    busy_seconds: float | None = None  # devices busy during these; busy / device seconds is the mean utilization
     busy_note: Annotated[str | None, _IN_WORDS] = None
-    shared_note: Annotated[str | None, _IN_WORDS] = None  # what else worked on the GPU or cores while it trained
-    peak_memory_bytes: int | None = None  # the peak while training, weights included: see `peak_memory_kind`
-    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" if the system does not report
-    # that; "resident" in records of older versions: with the pages of mapped files
+    shared_note: Annotated[str | None, _IN_WORDS] = None  # what else used the GPU or cores during training
+    peak_memory_bytes: int | None = None  # the peak during training, weights included: see `peak_memory_kind`
+    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), or "unique" if the system does not
+    # report that; "resident" (with the pages of mapped files) in records of older versions
     peak_memory_kind: Annotated[str | None, _IN_WORDS] = None
     added_peak_memory_bytes: int | None = None  # the peak above what was in use before the first step
-    reserved_peak_memory_bytes: int | None = None  # what CUDA's allocator held; None elsewhere
+    reserved_peak_memory_bytes: int | None = None  # reserved by CUDA's allocator; None elsewhere
     energy_joules: float | None = None
     energy_kind: Annotated[str | None, _IN_WORDS] = None
     energy_note: Annotated[str | None, _IN_WORDS] = None
     tokens_per_second: float | None = None
     documents_per_second: float | None = None
-    generation_latency_seconds: float | None = None  # a batch of one: the document of median length in the test split
+    generation_latency_seconds: float | None = None  # batch of one: the test document of median length
 
 
-SEARCH_COSTS = ("search_seconds", "search_flops")  # one run makes the search for all seeds of a method
+SEARCH_COSTS = ("search_seconds", "search_flops")  # one run does the search for all seeds of a method
 NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if _IN_WORDS not in field.metadata)
 
 
@@ -110,8 +110,8 @@ class SplitCounts(Part):
     dropped_long_summary: int = 0
     not_sampled: int = 0
     used: int = 0
-    truncated: int = 0  # documents of which only a part is read
-    shortened_for_loss: int = 0  # documents of which the loss reads less than that, next to a long reference
+    truncated: int = 0  # documents that were only partly read
+    shortened_for_loss: int = 0  # documents shortened further for the loss, next to a long reference
     requested: int = 0
 
 
@@ -119,32 +119,32 @@ class Data(Part):
     """The data of a run; the same for every method of a suite.
 
     Attributes:
-        commit: of the repository on the Hub that the documents are from; None: they are from elsewhere, or it was not
+        commit: commit of the Hub repository with the documents; None if they come from elsewhere or it was not
             recorded.
-        cut: a sentence on the splits that were cut by a seed, if any were.
-        notes: sentences on how the source was read, such as which of its files were not.
+        cut: a sentence on the splits that were cut by a seed, if any.
+        notes: sentences on how the source was read, such as which of its files were skipped.
     """
 
     source: str
     synthetic: bool
     fingerprint: str
-    token_fingerprint: str | None = None  # of what the texts were tokenised to and cut to; None: not recorded
+    token_fingerprint: str | None = None  # of the tokenized and truncated texts; None if not recorded
     splits: dict[str, SplitCounts]
     commit: str | None = None
     cut: str | None = None
     notes: list[str] = []
 
     def sentences(self) -> list[str]:
-        """The notes and what was cut."""
+        """The notes and the sentence on what was cut."""
         return [*self.notes, *([self.cut] if self.cut else [])]
 
 
 class Trial(Part):
-    """One learning rate tried in the search, and the validation loss it reached; None: it diverged."""
+    """One learning rate tried in the search, and the validation loss it reached; None if it diverged."""
 
     learning_rate: float
     validation_loss: float | None
-    documents: int | None = None  # trained on; None in records of earlier versions, whose trials were all alike
+    documents: int | None = None  # trained on; None in records of earlier versions, whose trials had equal numbers
     search_seconds: float = 0.0
     search_flops: float = 0.0
 
@@ -159,7 +159,7 @@ class SearchResult(Part):
 
     @property
     def last_round(self) -> list[Trial]:
-        """The trials that were trained on most documents, of which the best was chosen."""
+        """The trials that were trained on the most documents; the best of them was chosen."""
         most = max(trial.documents or 0 for trial in self.trials)
         return [trial for trial in self.trials if (trial.documents or 0) == most]
 
@@ -175,44 +175,44 @@ class SearchResult(Part):
 
     @property
     def better_beyond(self) -> bool:
-        """Whether a better rate may lie beyond those tried: the best is at an edge; of two rates, each is."""
+        """Whether a better rate may lie beyond those tried: the best of at least three is at an edge."""
         return self.at_edge and len(self.rates) > 2
 
     @property
     def seconds(self) -> float:
-        """What the trials took."""
+        """Seconds that the trials took."""
         return sum(trial.search_seconds for trial in self.trials)
 
     @property
     def flops(self) -> float:
-        """What the trials executed."""
+        """FLOPs that the trials executed."""
         return sum(trial.search_flops for trial in self.trials)
 
 
 class TrainingSummary(Part):
     """How training went."""
 
-    epochs: int | float  # steps / steps of an epoch
+    epochs: int | float  # steps / steps per epoch
     steps: int
-    evaluations: int | None = None  # None in records of earlier versions: as many as epochs
+    evaluations: int | None = None  # None in records of earlier versions: one per epoch
     best_epoch: int | float
-    best_step: int | None = None  # after which the kept weights were; 0: before training
-    best_rate: float | None = None  # the learning rate of that step
-    decay_start: int | None = None  # the step from which `warmup_stable_decay` lowered the rate
-    restarted_at: int | None = None  # the step at which training began again, since its decay had gained nothing
+    best_step: int | None = None  # the step of the kept weights; 0: before training
+    best_rate: float | None = None  # the learning rate at that step
+    decay_start: int | None = None  # the step at which `warmup_stable_decay` began to lower the rate
+    restarted_at: int | None = None  # the step from which training restarted because its decay had gained nothing
     stopped_early: bool
     tokens: int
     targets: int
     documents: int
-    micro_batch_size: int | None = None  # documents a pass; halved where memory ran out
-    # blocks were computed again in the backward pass, since memory ran out with one document a pass
+    micro_batch_size: int | None = None  # documents per pass; halved when memory ran out
+    # whether blocks were recomputed in the backward pass because memory ran out with one document per pass
     recomputed: bool = False
 
 
 class TextShape(Part):
-    """What the predictions look like, means over the test split; shares in 0-1.
+    """Statistics of the predictions, as means over the test split; shares in 0-1.
 
-    Of predictions that another tool wrote, the share at the cap is not known, and what needs the document may not be.
+    For predictions of another tool, the share at the cap is unknown, and so may be what needs the document.
     """
 
     prediction_words: float
@@ -233,7 +233,7 @@ class Architecture(Part):
 
     @property
     def is_gpt2_small(self) -> bool:
-        """The shape of GPT-2's smallest model, which the report's equations are written for."""
+        """Whether it has the shape of GPT-2 small, which the report's equations are written for."""
         return (self.model_type, self.num_blocks, self.hidden_size) == ("gpt2", 12, 768)
 
 
@@ -247,15 +247,15 @@ class Provenance(Part):
     dirty: bool | None
     model: str
     model_fingerprint: str | None
-    synthetic_model: bool = False  # the model is an embedded one
-    architecture: Architecture | None = None  # None: no model, or a record of before it was recorded
+    synthetic_model: bool = False  # whether the model is an embedded one
+    architecture: Architecture | None = None  # None: no model, or a record from before it was recorded
     hardware: dict[str, Any]
     device: str
     precision: str
 
 
 class Record(Part):
-    """`record.json`: one run, a method of the suite under one seed."""
+    """`record.json`: one run, which is a method of the suite with one seed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     label: str
@@ -268,8 +268,8 @@ class Record(Part):
     loss: Loss = Loss()
     rouge: Rouge | None = None
     text_shape: TextShape | None = None
-    further_scores: dict[str, float] = {}  # means over the test split of the scores of other metrics
-    signatures: dict[str, str] = {}  # of every metric, by its name
+    further_scores: dict[str, float] = {}  # scores of other metrics, as means over the test split
+    signatures: dict[str, str] = {}  # of every metric, by name
     cost: Cost = Cost()
     data: Data | None = None
     search: SearchResult | None = None
@@ -278,22 +278,22 @@ class Record(Part):
     provenance: Provenance | None = None
     # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
     files: dict[str, str] = {}
-    texts_left_out: bool = False  # `predictions.jsonl` is a copy with the SHA-256 of each text in its place
+    texts_left_out: bool = False  # `predictions.jsonl` is a copy with the SHA-256 of each text instead of the text
     error: str | None = None
-    digest: str | None = None  # of everything that a repeated run repeats; None in records of earlier versions
+    digest: str | None = None  # of everything that is the same in a repeated run; None in records of earlier versions
 
     @property
     def trained(self) -> bool:
-        """Something was trained in the run."""
+        """Whether anything was trained in the run."""
         return self.parameters is not None and self.parameters.num_trainable_parameters > 0
 
     def pinned_config(self) -> dict[str, Any]:
-        """The settings with the commits of model and data on the Hub that were read in place of their revisions.
+        """The settings, with model and data revisions on the Hub replaced by the commits that were read.
 
-        A branch may name another commit since.
+        A branch may have moved to another commit since.
         """
         fingerprint = self.provenance.model_fingerprint if self.provenance is not None else None
-        name, _, commit = (fingerprint or "").rpartition("@")  # that of a local model is a digest alone
+        name, _, commit = (fingerprint or "").rpartition("@")  # for a local model, it is only a digest
         model = commit if name and name == self.config.get("model") else None
         pinned = {"model_revision": model, "data_revision": self.data.commit if self.data is not None else None}
         return {**self.config, **{key: value for key, value in pinned.items() if value is not None}}
@@ -314,12 +314,12 @@ class Record(Part):
     @model_validator(mode="before")
     @classmethod
     def _is_as_written(cls, data: Any) -> Any:
-        """A record that was changed after it was written is refused, whatever was changed."""
+        """Refuse a record that was changed in any way after it was written."""
         if not isinstance(data, dict) or not isinstance(data.get("digest"), str):
             return data
         if not any(data["digest"] == _digest(data, readings) for readings in (READINGS, READINGS_BEFORE)):
             raise ValueError(
-                "the record was changed after its run wrote it (its digest does not match); after a change on purpose, "
+                "the record was changed after its run wrote it (its digest does not match); if the change is intended, "
                 "remove its digest"
             )
         return data
@@ -331,13 +331,13 @@ class Record(Part):
 
 
 def _digest(record: dict[str, Any], readings: tuple[str, ...] = READINGS) -> str:
-    """SHA-256 of what a repeated run repeats: a record as JSON without times, memory, energy, date and command.
+    """SHA-256 of what is the same in a repeated run: a record as JSON without times, memory, energy, date and command.
 
-    Spacing and the order of keys do not matter.
+    Whitespace and the order of keys do not matter.
 
     Args:
-        record: as JSON.
-        readings: ends of the names of what is left out.
+        record: the record as JSON.
+        readings: name endings of what is left out.
     """
 
     def repeated(value: Any, path: str = "") -> Any:
@@ -364,7 +364,7 @@ class Prediction(Part):
 
 
 class Estimate(Part):
-    """A mean over seeds and documents with its 95% interval; low and high are None where no spread can be estimated."""
+    """A mean over seeds and documents with its 95% interval; low and high are None if no spread can be estimated."""
 
     mean: float
     low: float | None
@@ -372,7 +372,7 @@ class Estimate(Part):
 
 
 class RowLoss(Part):
-    """Means over seeds of a method's losses; `mean`, `low` and `high` are those of the test loss."""
+    """Means over seeds of a method's losses; `mean`, `low` and `high` are for the test loss."""
 
     initial: float | None = None
     validation: float | None = None
@@ -394,25 +394,25 @@ class RowSummary(Part):
     rougeL: Estimate | None
     rougeLsum: Estimate | None
     loss: RowLoss
-    cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`; of `SEARCH_COSTS` the sum
+    cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`; sums for `SEARCH_COSTS`
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
     further_scores: dict[str, float | None] = {}  # means over seeds
-    rouge_precision: dict[str, float | None] = {}  # means over seeds, by type; {}: no run has them
+    rouge_precision: dict[str, float | None] = {}  # means over seeds, by type; {} if no run has them
     rouge_recall: dict[str, float | None] = {}
-    # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
+    # standard deviation of the seeds' means, for `loss` and each ROUGE type; empty with one seed
     seed_sd: dict[str, float] = {}
-    shared_device: bool = False  # others worked on the GPU while a run trained: times and energy are not its own
-    flags: list[str]  # what a reader must know about this method, in whole sentences
+    shared_device: bool = False  # others used the GPU while a run trained: times and energy include theirs
+    flags: list[str]  # warnings about this method, in full sentences
 
     @property
     def failed(self) -> bool:
-        """No seed of the method finished: there is nothing to show of it."""
+        """Whether no seed of the method finished, so that there is nothing to show."""
         return bool(self.failed_seeds) and self.rouge1 is None and self.loss.test is None
 
     @property
     def trained(self) -> bool:
-        """Something of the method was trained."""
+        """Whether the method trained anything."""
         return self.num_trainable_parameters > 0
 
     @property
@@ -422,73 +422,73 @@ class RowSummary(Part):
 
 
 class PairedTest(Part):
-    """Method `a` against method `b` on the same documents, on one measure.
+    """Method `a` against method `b` on one measure, on the same documents.
 
-    `low` and `high` enclose the difference at the level `confidence`, which the correction gives this test: they leave
-    out zero exactly where `p_value_adjusted` is below 0.05. None: the spread cannot be estimated.
+    `low` and `high` bound the difference at the level `confidence`, which the correction assigns to this test: they
+    exclude zero exactly when `p_value_adjusted` is below 0.05. None: the spread cannot be estimated.
     """
 
     a: str
     b: str
     metric: str
-    difference: float  # mean of a - b, over documents and seeds
+    difference: float  # mean of a - b over documents and seeds
     low: float | None
     high: float | None
     p_value: float
-    p_value_adjusted: float  # over all pairs of methods on this measure
-    decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files of before it was recorded
-    # of the measure; the verdict rests on the primary one
+    p_value_adjusted: float  # corrected over all pairs of methods on this measure
+    decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files from before it was recorded
+    # of the measure; the verdict is based on the primary one
     role: Literal["primary", "second", "secondary"] = "secondary"
     units: str = ""
     confidence: float = 0.95  # of low and high
-    single_low: float | None = None  # the 95% interval of this difference taken alone, without correction
+    single_low: float | None = None  # the uncorrected 95% interval of this difference
     single_high: float | None = None
-    margin: float | None = None  # differences below it are of no importance
-    p_not_worse: float | None = None  # corrected, one-sided: that a is not worse than b by the margin or more
-    p_not_better: float | None = None  # the same for b against a; both below 0.05: equivalent
-    detectable: float | None = None  # the difference that this design detects with 80% power, after the correction
-    seeds: list[int] = []  # seeds of a and of b; 0: the method trains nothing
-    # what the test is about: with one seed, only about the trained models
+    margin: float | None = None  # smaller differences do not matter
+    p_not_worse: float | None = None  # corrected, one-sided: against a being worse than b by the margin or more
+    p_not_better: float | None = None  # the same for b and a; equivalent if both are below 0.05
+    detectable: float | None = None  # the difference that this design detects with 80% power after correction
+    seeds: list[int] = []  # numbers of seeds of a and b; 0 for an untrained method
+    # what the test is about: with one seed, only the trained models
     inference: Literal["methods", "trained models"] = "methods"
 
 
 class ScalingPoint(Part):
-    """The methods that train, on so many training documents; the last point is the suite itself."""
+    """The trained methods at one number of training documents; the last point is the suite itself."""
 
     train_documents: int
     rows: dict[str, RowSummary]
-    tests: list[PairedTest]  # between methods at this size, corrected over its pairs, on each measure
-    gains: list[PairedTest]  # a method (`LABEL@N`) against itself at the size before, Holm over all gains of a measure
+    tests: list[PairedTest]  # between methods at this size, corrected over the pairs of each measure
+    gains: list[PairedTest]  # a method (`LABEL@N`) against itself at the size before, Holm over a measure's gains
     verdict: str
 
 
 class Inference(Part):
     """How the intervals and decisions of a comparison were made."""
 
-    primary: str  # the measure that the verdict rests on, from the suite
-    margins: dict[str, float]  # of every measure tested, in its unit
-    units: dict[str, str]  # of every measure tested
-    confidence: float  # of a method's intervals, and of one measure's differences taken together
+    primary: str  # the measure that the verdict is based on, from the suite
+    margins: dict[str, float]  # of each tested measure, in its unit
+    units: dict[str, str]  # of each tested measure
+    confidence: float  # of a method's intervals, and jointly of one measure's differences
     level: float  # of the corrected tests
     intervals: str
     correction: str
     power: float  # at which `detectable` is given
-    detectable: dict[str, float | None]  # on each measure, over the pairs: the largest difference that may go unseen
+    detectable: dict[str, float | None]  # by measure, over the pairs: the largest difference that may go undetected
 
 
 class OutputChecks(Part):
-    """What the summaries hold that their articles do not, and how they end; see `triptych.analysis.checks`."""
+    """What the summaries contain that their articles do not, and how they end; see `triptych.analysis.checks`."""
 
-    documents_known: bool  # false: the articles could not be read, and only what needs none was measured
-    num_documents: int  # whose summaries were checked, the same of every method
+    documents_known: bool  # false: the articles could not be read, so only measures that need none were computed
+    num_documents: int  # whose summaries were checked, the same for every method
     units: dict[str, str]  # of every measure
     references: dict[str, float]  # the means of the references themselves
     rows: dict[str, dict[str, Estimate]]  # by label and measure
-    tests: list[PairedTest]  # on every measure, corrected over its pairs
+    tests: list[PairedTest]  # corrected over the pairs of each measure
 
 
 class KeptChecks(Part):
-    """`checks.json` of a copy without texts: what was found before the texts were left out."""
+    """`checks.json` of a copy without texts: what was found before the texts were removed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     checks: OutputChecks
@@ -498,30 +498,30 @@ class Comparison(Part):
     """`comparison.json`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    source: Literal["runs", "files"] = "runs"  # of the predictions: this tool's runs, or files that other tools wrote
+    source: Literal["runs", "files"] = "runs"  # of the predictions: this tool's runs, or files written by other tools
     suite: str
     model: str  # empty for files
     data: str
-    synthetic: bool  # true: the model or the data are the embedded ones; results say nothing about real ones
-    synthetic_parts: list[SyntheticPart] = []  # which of them; empty also in files of before it was recorded
+    synthetic: bool  # whether the model or the data are embedded ones, which say nothing about real ones
+    synthetic_parts: list[SyntheticPart] = []  # which of them; also empty in files from before it was recorded
     num_documents: int
-    subset: str = ""  # a sentence where these are a part of the test set; empty: they are all of it
+    subset: str = ""  # a sentence if these are only part of the test set; else empty
     seeds: list[int]
     rows: dict[str, RowSummary]
     tests: list[PairedTest]
     pareto: list[str]  # labels that no other method beats on both test R-1 and training time
     pareto_parameters: list[str] = []  # the same for test R-1 and trainable parameters
     verdict: str  # one sentence; "no clear winner" is possible
-    flags: list[str]  # what a reader must know about the whole comparison
+    flags: list[str]  # warnings about the whole comparison
     signature: str | None  # of the ROUGE scores
-    inference: Inference | None = None  # None in files of before it was recorded
-    scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none
-    checks: OutputChecks | None = None  # of the summaries; None in files of before they were made
-    design: dict[str, float] | None = None  # of the suite: its sizes were chosen for a budget; None: they were not
+    inference: Inference | None = None  # None in files from before it was recorded
+    scaling: list[ScalingPoint] = []  # by increasing size; empty if the suite asks for none
+    checks: OutputChecks | None = None  # of the summaries; None in files from before there were any
+    design: dict[str, float] | None = None  # the suite's sizes as chosen for a budget; None if they were not
 
     @property
     def primary_measure(self) -> str:
-        """The measure that the verdict rests on: the suite's, or `rouge1` in files of before it was recorded."""
+        """The measure that the verdict is based on: the suite's, or `rouge1` in files from before it was recorded."""
         return "rouge1" if self.inference is None else self.inference.primary
 
     def __repr__(self) -> str:
@@ -548,23 +548,23 @@ class Comparison(Part):
         return pandas.DataFrame(flat_rows(self)).set_index("label")
 
     def tests_to_frame(self) -> Any:
-        """The paired tests as a pandas DataFrame: a line for each pair and measure, the fields of `PairedTest`."""
+        """The paired tests as a pandas DataFrame: a row for each pair and measure, with the fields of `PairedTest`."""
         import pandas
 
         return pandas.DataFrame([test.model_dump() for test in self.tests], columns=list(PairedTest.model_fields))
 
 
 class MeasureChance(Part):
-    """What makes the difference of two trained methods vary on one measure, as a plan takes it: standard deviations."""
+    """The variation of the difference between two trained methods on one measure that a plan assumes, as SDs."""
 
     measure: str
     units: str
-    source: str  # the pilots, or that it is assumed
-    pair: list[str]  # the two methods whose documents vary most; empty: assumed
-    document_sd: float  # of a document's difference, seeds apart
-    noise_sd: float  # of seed and document together, of the difference under one seed of each method
-    seed_sd: float  # of a seed's mean over all documents, of one method
-    seed_sd_low: float | None  # the range that the pilot's seeds leave, 90%; None: assumed
+    source: str  # the pilots, or a note that it is assumed
+    pair: list[str]  # the two methods whose documents vary most; empty if assumed
+    document_sd: float  # of a document's difference, without the seeds' part
+    noise_sd: float  # seed-by-document, for the difference with one seed of each method
+    seed_sd: float  # of a seed's mean over all documents, for one method
+    seed_sd_low: float | None  # 90% range from the pilot's seeds; None if assumed
     seed_sd_high: float | None
 
 
@@ -576,50 +576,50 @@ class PlannedDesign(Part):
     validation_documents: int
     test_documents: int
     seeds: list[int]
-    power: float  # how often it finds the difference asked for
-    detectable: float  # the difference that it detects with 80% power, in the primary measure's units
-    detectable_loss: float | None  # the same on the test loss, in nats; None: not known
-    seconds: float | None  # of all runs one after the other, at most; None: no costs are known
+    power: float  # probability of detecting the requested difference
+    detectable: float  # difference detected with 80% power, in the primary measure's units
+    detectable_loss: float | None  # the same for the test loss, in nats; None if not known
+    seconds: float | None  # of all runs in sequence, at most; None if costs are not known
 
 
 class Need(Part):
-    """The least number of test documents under a number of seeds."""
+    """The minimum number of test documents for a number of seeds."""
 
     seeds: int
-    documents: int | None  # None: no number of documents is enough
-    available: bool  # the data have as many
+    documents: int | None  # None if no number of documents is enough
+    available: bool  # whether the data have that many
     seconds: float | None
 
 
 class DesignPlan(Part):
-    """What `triptych plan` says."""
+    """The output of `triptych plan`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     primary: str
-    detect: float  # the true difference asked for, in the primary measure's units
+    detect: float  # the true difference to detect, in the primary measure's units
     detect_loss: float | None  # on the test loss, in nats
-    power: float  # how often it should be found
-    level: float  # two-sided, of one test, after the correction
-    pairs: int  # of methods that train, over which is corrected
+    power: float  # required probability of detecting it
+    level: float  # two-sided level of one test after correction
+    pairs: int  # of trained methods, over which tests are corrected
     chance: list[MeasureChance]  # the primary measure first
     needs: list[Need]  # by number of seeds
     needs_loss: list[Need]
-    bottleneck: Literal["documents", "seeds", "none"]  # of the suite's own design
+    bottleneck: Literal["documents", "seeds", "none"]  # of the suite's design
     own: PlannedDesign  # the suite as it is
-    # the cheapest that finds the difference, training as in the suite; None: there is none
+    # the cheapest that detects the difference with the suite's training; None if there is none
     needed: PlannedDesign | None
     within_seconds: float | None = None
     best: PlannedDesign | None = None  # for the budget
-    row_seconds: dict[str, float] = {}  # of each method, in the design that `command` runs
-    sentences: list[str]  # whole sentences
+    row_seconds: dict[str, float] = {}  # for each method in the design that `command` runs
+    sentences: list[str]  # full sentences
     command: str
 
 
 class ScoredFile(Part):
-    """One file of predictions, or of references."""
+    """One file of predictions or references."""
 
     name: str  # of the system; empty for references
-    seed: int = 0  # which of the system's sets of predictions, in the order given
+    seed: int = 0  # index of the system's set of predictions, in the order given
     file: str
     sha256: str
 
@@ -634,24 +634,24 @@ class ScoredFiles(Part):
     references: ScoredFile | None = None
     joined_by: Literal["id", "order"]
     documents_known: bool
-    settings: dict[str, Any] = {}  # keys of a suite that say how is scored and judged
-    flags: list[str] = []  # what a reader must know, in whole sentences
+    settings: dict[str, Any] = {}  # suite keys for scoring and judging
+    flags: list[str] = []  # warnings, in full sentences
     time: str
     command: str
     versions: dict[str, str]
 
 
 class RescoredRun(Part):
-    """A run's scores by one metric: of each document in the order of its predictions, by the name of the score."""
+    """A run's scores by one metric: by score name, one for each document in the order of the predictions."""
 
     label: str
     seed: int
-    predictions_sha256: str  # of the predictions.jsonl that was scored
+    predictions_sha256: str  # of the scored predictions.jsonl
     scores: dict[str, list[float]]
 
 
 class Rescored(Part):
-    """`OUT/scores/METRIC.json`: what a metric gave for the stored predictions of a results folder, after its runs."""
+    """`OUT/scores/METRIC.json`: scores of a results folder's stored predictions, computed after its runs."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     metric: str

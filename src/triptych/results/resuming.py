@@ -15,16 +15,16 @@ def resuming(out: Path) -> str:
     """The command that resumes the suite of a results folder.
 
     Args:
-        out: the results folder, or one of its data-size curve.
+        out: the results folder, or one for its data-size curve.
     """
     suite = out.parents[1] if out.parent.name == "scaling" else out
     return shlex.join(["triptych", "compare", str(suite), *plugin_options(suite)])
 
 
 def plugin_options(out: Path) -> list[str]:
-    """`--plugin FILE` for each file of a plug-in that the runs of a results folder were made with.
+    """`--plugin FILE` for each plug-in file that the runs of a results folder were made with.
 
-    `OUT/command.json` names them as they were given; where there is none, the first record that has its command does.
+    They are taken as given from `OUT/command.json`, or else from the first record that contains its command.
 
     Args:
         out: the results folder.
@@ -37,12 +37,12 @@ def plugin_options(out: Path) -> list[str]:
 
 
 def options_for(plugins: Sequence[str]) -> list[str]:
-    """`--plugin FILE` for each file, as words of a command."""
+    """`--plugin FILE` for each file, as command-line arguments."""
     return [word for plugin in plugins for word in ("--plugin", plugin)]
 
 
 def plugins_in(command: str) -> list[str]:
-    """The files that a command names with `--plugin`, each once; none where it cannot be taken apart."""
+    """The files that a command names with `--plugin`, each once; empty if the command cannot be parsed."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -57,7 +57,7 @@ def plugins_in(command: str) -> list[str]:
 
 
 def _text(file: Path, *keys: str) -> str | None:
-    """A text in a JSON file, by its keys; None where the file or the text is not there."""
+    """A string in a JSON file, by its keys; None if the file or the string is missing."""
     if not file.is_file():
         return None
     value: Any = None

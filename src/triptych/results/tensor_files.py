@@ -1,4 +1,4 @@
-"""Read and write safetensors files; the only module of the results folder that needs torch."""
+"""Read and write safetensors files; the only module in this package that needs torch."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A copy of a results folder that holds no text of documents, references or summaries, and can be passed on."""
+"""Copy a results folder without the texts of documents, references and summaries, so that it can be shared."""
 
 import hashlib
 import shutil
@@ -10,22 +10,22 @@ from triptych.results.integrity import digests
 from triptych.results.reading import Results, SavedRun, read_record
 from triptych.results.records import KeptChecks, OutputChecks
 
-COPIED = ("suite.json", "checks.json", "runs/", "scaling/")  # those that there are
+COPIED = ("suite.json", "checks.json", "runs/", "scaling/")  # if they exist
 
 
 def copy_without_texts(results: Results, checks: OutputChecks | None, to: Path) -> None:
-    """Write suite, records, histories, searches and scores to another folder, where `triptych report` reads them.
+    """Write suite, records, histories, searches and scores to another folder that `triptych report` can read.
 
-    In place of each summary and reference stands its SHA-256, so that equal ones can still be told; `checks.json` keeps
-    what needs the texts. Adapters are not copied.
+    Each summary and reference is replaced by its SHA-256, so that equal ones can still be recognized; `checks.json`
+    keeps what needs the texts. Adapters are not copied.
 
     Args:
-        results: what is copied, with its points of the data-size curves.
-        checks: of its summaries.
-        to: the folder; a copy that is there is replaced.
+        results: what to copy, with its points of the data-size curves.
+        checks: checks of its summaries.
+        to: the folder; an existing copy is replaced.
 
     Raises:
-        ResultsError: the folder holds runs that are no such copy.
+        ResultsError: the folder holds runs that are not such a copy.
     """
     for path in to.glob("runs/*/*/record.json"):
         if not read_record(path).texts_left_out:

@@ -78,7 +78,7 @@ def spoil_line_three(path: Path) -> None:
             "has schema_version 7",
         ),
         ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(surprise=1)), "surprise: Extra inputs"),
-        ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(seed=0)), "is of 'lora', seed 0"),
+        ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(seed=0)), "belongs to 'lora', seed 0"),
         ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(rouge=None)), "has no ROUGE"),
         ("runs/lora/1/predictions.jsonl", Path.unlink, "is missing"),
         ("runs/lora/1/predictions.jsonl", cut_last_line, f"line {DOCUMENTS}, does not end"),
@@ -97,7 +97,7 @@ def spoil_line_three(path: Path) -> None:
         (
             "runs/lora/1/predictions.jsonl",
             lambda path: path.write_text(path.read_text().replace('"rouge2": ', '"rouge2": 9')),
-            "they are not of one run",
+            "they are from different runs",
         ),
         ("runs/lora/1/predictions.jsonl", lambda path: path.write_text('{"id": NaN}\n'), "NaN is not a number"),
         ("runs/lora/1/history.jsonl", Path.unlink, "is missing"),

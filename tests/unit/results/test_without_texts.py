@@ -57,7 +57,7 @@ def test_a_changed_copy_is_refused(finished):
     api.report(out, to=copy, texts=False)
     path = next(copy.glob("runs/*/*/predictions.jsonl"))
     path.write_text(path.read_text().replace('"rouge1": ', '"rouge1": 1', 1))
-    with pytest.raises(ResultsError, match="they are not of one run"):
+    with pytest.raises(ResultsError, match="they are from different runs"):
         read_results(copy)
 
 
