@@ -1,1 +1,1 @@
-"""Scores of one summary: ROUGE, and what its text looks like."""
+"""Scores of one summary: ROUGE and statistics of its text."""

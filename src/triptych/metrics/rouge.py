@@ -1,4 +1,4 @@
-"""ROUGE of a generated summary against its reference, equal to the scores of the package `rouge_score`.
+"""ROUGE of a generated summary against its reference, with scores equal to those of the package `rouge_score`.
 
 Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. What papers call R-L is the summary-level
 `rougeLsum`, which expects one sentence per line; `rougeL` treats the whole text as one sequence. English is split into
@@ -57,7 +57,7 @@ class RougeScore(Metric):
             prediction: the generated summary.
             reference: the reference summary.
         """
-        from triptych.text.tokenizers import tokenizer  # nltk takes longer to import than `triptych list` without it
+        from triptych.text.tokenizers import tokenizer  # importing nltk takes longer than all of `triptych list`
 
         name = languages.choose(self.language, [reference]).name if self.language == languages.AUTO else self.language
         if name not in self._tokenizers:

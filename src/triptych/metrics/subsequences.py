@@ -1,10 +1,10 @@
 """ROUGE scores of token lists, bit for bit equal to those of `rouge_score`, computed with bit vectors.
 
-For every pair of sentences rouge_score fills a table of m x n cells in Python to find a longest common subsequence.
-Here a row of that table is one integer, in which bit j - 1 is 0 if the length of the subsequence rises at column j
+For every pair of sentences, rouge_score fills a table of m x n cells in Python to find a longest common subsequence.
+Here a row of that table is one integer in which bit j - 1 is 0 if the length of the subsequence rises at column j
 (Crochemore, Iliopoulos, Pinzon and Reid 2001, "A fast and practical bit-vector algorithm for the longest common
-subsequence problem"). Backtracking takes the same turns as in rouge_score, so that the same one of several longest
-subsequences is found.
+subsequence problem"). Backtracking makes the same choices as rouge_score, so that it finds the same one of several
+longest subsequences.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ def rouge_l(reference: Sequence[str], prediction: Sequence[str]) -> Score:
 def rouge_l_sum(reference: Sentences, prediction: Sentences) -> Score:
     """ROUGE-Lsum: precision, recall and F1 of the union of longest common subsequences over sentences, in 0-1.
 
-    All are 0 if either text has no token. Lin 2004, section 3.2; a token counts at most as often as it occurs in both.
+    All are 0 if either text has no token. See Lin 2004, section 3.2; a token counts at most as often as both have it.
 
     Args:
         reference: the tokens of each sentence.
@@ -88,7 +88,7 @@ def common_places(reference: Sequence[str], prediction: Sequence[str]) -> list[i
 
 
 def _score(hits: int, given: int, wanted: int) -> Score:
-    """Precision, recall and F1 of so many tokens in common, of those in the prediction and in the reference."""
+    """Precision, recall and F1 from the numbers of common, predicted and reference tokens."""
     precision, recall = hits / given, hits / wanted
     return Score(precision=precision, recall=recall, fmeasure=fmeasure(precision, recall))
 

@@ -26,14 +26,14 @@ class TextShapeMetric(Metric):
 
         Args:
             prediction: the generated summary.
-            reference: the reference summary, of which only the length is used.
-            document: the document; empty if it is not known.
+            reference: the reference summary; only its length is used.
+            document: the document; empty if unknown.
 
         Returns:
             prediction_words, reference_words: lengths.
             empty: 1 if the prediction has no word, else 0.
-            novel_bigrams: share of the prediction's bigrams that the document does not contain; 0 below two words.
-            longest_copied_words: the longest run of words that the document contains as well.
+            novel_bigrams: share of the prediction's bigrams that are not in the document; 0 below two words.
+            longest_copied_words: length of the longest run of words that the document also contains.
             repeated_trigrams: share of the prediction's trigrams that occurred earlier in it; 0 below three words.
         """
         predicted, source = (shape_words(text, self.language) for text in (prediction, document))
@@ -57,7 +57,7 @@ class TextShapeMetric(Metric):
 def shape_words(text: str, language: str = languages.ANY) -> list[str]:
     """Words in lower case without surrounding punctuation.
 
-    `3.5`, `don't` and `well-known` are one word each, and so is each character of a script without spaces.
+    `3.5`, `don't` and `well-known` are one word each, as is each character of a script without spaces.
 
     Args:
         text: any text.
@@ -67,7 +67,7 @@ def shape_words(text: str, language: str = languages.ANY) -> list[str]:
 
 
 def longest_common_span(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest run of consecutive words that both contain; O(len(a) len(b)), vectorised over `b`."""
+    """Length of the longest run of consecutive words that both contain; O(len(a) len(b)), vectorized over `b`."""
     numbers = {word: number for number, word in enumerate(dict.fromkeys(b))}
     other = np.array([numbers[word] for word in b], dtype=np.int64)
     run = np.zeros(len(b) + 1, dtype=np.int64)  # run[j + 1]: length of the common span that ends at b[j]
@@ -88,7 +88,7 @@ def copied_spans(text: str, document: str, least: int, language: str = languages
     Args:
         text: the summary.
         document: what it may have been copied from.
-        least: number of consecutive words from which on a shared run counts as copied.
+        least: minimum number of consecutive words for a shared run to count as copied.
         language: one of `languages.LANGUAGES`.
     """
     found = list(words.word_spans(text, language in languages.DOTLESS_I))
@@ -110,9 +110,9 @@ def matching_words(text: str, other: str, present: bool, language: str = languag
     """`(begin, end)`, in characters, of each word of a text that another text contains, or does not.
 
     Args:
-        text: whose words are looked for.
-        other: where they are looked for.
-        present: the words that `other` contains; else those that it does not.
+        text: the text whose words are looked up.
+        other: the text to look them up in.
+        present: return the words that `other` contains; else those that it does not.
         language: one of `languages.LANGUAGES`.
     """
     known = set(shape_words(other, language))

@@ -1,4 +1,4 @@
-"""Predictions of any tool, scored, tested and reported as `compare` does it, without a model."""
+"""Score, test and report the predictions of any tool like `compare`, without a model."""
 
 import platform
 import shlex
@@ -33,20 +33,20 @@ from triptych.storage.files import expand_path, leads_out, named_path
 from triptych.text import languages
 
 KIND = "predictions"
-SETTINGS = ("analysis", "rouge", "report")  # sections of a suite that say how is scored, judged and reported
+SETTINGS = ("analysis", "rouge", "report")  # suite sections for scoring, judging and reporting
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be scored, and how.
+    """What to score, and how.
 
     Attributes:
         systems: name and file of each set of predictions, in order; a name given again is another seed of the system.
-        references: a file with them; None: the files have a column of them.
-        columns: names of columns, where they are not the usual ones.
-        by_order: join the files by the order of their rows although they have ids.
-        metrics: names of those that score; None: all that are registered.
-        settings: keys of a suite that say how is scored and judged.
+        references: a file with the references; None: the files have a column with them.
+        columns: column names other than the usual ones.
+        by_order: join the files by the order of their rows even if they have ids.
+        metrics: names of the metrics to use; None: all registered ones.
+        settings: suite keys for scoring and judging.
     """
 
     systems: tuple[tuple[str, str], ...]
@@ -74,22 +74,22 @@ def score(
 
     Args:
         systems: by name, a file of predictions, or several: one for each seed. A table (CSV, TSV, JSON lines, Parquet)
-            with the columns `id`, `prediction`, `reference`, `document` or the usual other names; or plain text, a
-            prediction a line. Or a results folder, whose stored predictions `metrics` score; its tables are written
-            again.
-        references: a file with the references, read alike; None: the files have a column of them.
+            with the columns `id`, `prediction`, `reference`, `document` or other usual names; or plain text, one
+            prediction per line. Or a results folder: its stored predictions are scored by `metrics` and its tables
+            rewritten.
+        references: a file with the references in the same formats; None: the files have a column with them.
         out: a folder for scores, tables and reports; None: nothing is written.
-        report: with report.pdf and report.html.
-        columns: names of columns where they are not the usual ones: `id`, `prediction`, `reference`, `document`; a file
-            without such a column is read by the usual names.
-        by_order: join the files by the order of their rows although they have ids.
-        metrics: registered metrics to use in addition to ROUGE and the text's shape; None: all that are registered.
-        settings: keys of a suite file for scoring and judging (`rouge`, `analysis`), tables as dictionaries.
+        report: also write report.pdf and report.html.
+        columns: names of columns that do not have the usual names, by `id`, `prediction`, `reference`, `document`; a
+            file without such a column is read by the usual names.
+        by_order: join the files by the order of their rows even if they have ids.
+        metrics: registered metrics to use in addition to ROUGE and the text's shape; None: all registered ones.
+        settings: suite keys for scoring and judging (`rouge`, `analysis`), tables as dictionaries.
         plugins: Python files with plug-ins.
-        progress: called with how many predictions of how many are scored.
+        progress: called with the number of predictions scored and the total.
 
     Returns:
-        What `OUT/comparison.json` holds.
+        The contents of `OUT/comparison.json`.
 
     Raises:
         InputError: a name, file, column or metric cannot be used; nothing was written.
@@ -97,7 +97,7 @@ def score(
     import_plugins(plugins, ("metrics",))
     if isinstance(systems, str | Path):
         if references is not None or out is not None or columns or by_order:
-            raise ConfigError("A results folder is scored by metrics alone: score(OUT, metrics=[...]).")
+            raise ConfigError("A results folder takes only metrics: score(OUT, metrics=[...]).")
         return rescore_all(named_path(systems), metrics or (), nested(settings or {}), report, progress or _ignore)[
             -1
         ].comparison
@@ -121,10 +121,10 @@ def score(
 def score_and_publish(
     request: Request, out: Path | None, report: bool, progress: ScoringProgress
 ) -> tuple[Comparison, Results]:
-    """Score files, compare, and write what `publish` writes where there is a folder for it.
+    """Score files and compare them; if a folder is given, write what `publish` writes.
 
     Raises:
-        InputError: as `read_and_score` and `publish`; nothing was written.
+        InputError: as for `read_and_score` and `publish`; nothing was written.
     """
     if out is not None:
         check_folder(out)
@@ -134,10 +134,10 @@ def score_and_publish(
 
 
 def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
-    """Names of columns by what they hold.
+    """Column names by role.
 
     Raises:
-        ConfigError: something else is named, or a name is not text.
+        ConfigError: an unknown role is named, or a name is not a string.
     """
     try:
         return predictions.PredictionColumns(**names)
@@ -149,16 +149,16 @@ def read_and_score(request: Request, name: str, progress: ScoringProgress) -> Re
     """Read, join and score the files.
 
     Args:
-        request: what is to be scored.
-        name: of the comparison.
-        progress: called with how many predictions of how many are scored.
+        request: what to score.
+        name: name of the comparison.
+        progress: called with the number of predictions scored and the total.
 
     Raises:
         InputError: a name, file, column or metric cannot be used; the message says which and what to do.
     """
     _check_names(request.systems)
     _check_settings(request.settings or {})
-    scoring.metrics(languages.ANY, _names(request.metrics))  # an unknown name is refused before anything is read
+    scoring.metrics(languages.ANY, _names(request.metrics))  # refuse an unknown name before anything is read
     references = None
     if request.references is not None:
         references = predictions.read_prediction_file(request.references, request.columns, references=True)
@@ -247,7 +247,7 @@ def _write(results: Results, comparison: Comparison, out: Path, report: bool) ->
 
 
 def check_folder(out: Path) -> None:
-    """A folder for scores is new, empty, or holds scores, which are replaced.
+    """Check that a folder for scores is new, empty, or holds scores, which are then replaced.
 
     Raises:
         ResultsError: it is a file, a results folder of `compare`, or holds something else.
@@ -268,15 +268,15 @@ def check_folder(out: Path) -> None:
 
 
 def _check_names(systems: Sequence[tuple[str, str]]) -> None:
-    """Names are labels, and no name has the same file twice."""
+    """Check that names are labels and no name has the same file twice."""
     if not systems:
         raise ConfigError("There is nothing to score. Give at least one NAME=FILE.")
     for name, file in systems:
         if not is_label(name):
             raise ConfigError(
-                f"{shorten(repr(name))} cannot be the name of a system (of {shorten(repr(file))}): letters, digits, "
-                "'-', '_' and '.' make one, at most 100 of them, the first not '-' or '.'. It names a folder and a "
-                "row of tables."
+                f"{shorten(repr(name))} cannot be the name of a system (of {shorten(repr(file))}): use at most 100 "
+                "letters, digits, '-', '_' and '.', not starting with '-' or '.'. It names a folder and a row of "
+                "tables."
             )
     seen: set[tuple[str, Path]] = set()
     for name, file in systems:
@@ -290,18 +290,18 @@ def _check_names(systems: Sequence[tuple[str, str]]) -> None:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Of a suite's keys only those that say how is scored and judged have a meaning here."""
+    """Check that only suite keys for scoring, judging and reporting are given."""
     for key in settings:
         if key not in SETTINGS:
             raise ConfigError(
                 f"Files are scored without a suite, so {shorten(repr(key))} has no meaning.{nearest(key, SETTINGS)}"
             )
     if make_suite(dict(settings)).analysis.primary == "loss":
-        raise ConfigError("analysis.primary is 'loss', and files of predictions have none. Name a ROUGE score.")
+        raise ConfigError("analysis.primary is 'loss', but files of predictions have no loss. Name a ROUGE score.")
 
 
 def _check_metrics(asked: Sequence[str], metrics: Mapping[str, Metric], joined: predictions.Joined) -> None:
-    """A metric that was asked for scores something."""
+    """Check that every requested metric gives a score."""
     texts = next(iter(joined.predictions.values()))[0]
     for name in asked:
         alone = {name: metrics[name]}
@@ -314,7 +314,7 @@ def _check_metrics(asked: Sequence[str], metrics: Mapping[str, Metric], joined: 
 
 
 def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[str]:
-    """Sets of one system that are the same file under other names do not count as repetitions."""
+    """Warn about sets of one system with equal predictions, which are not repetitions."""
     flags = []
     for name, sets in systems.items():
         texts = {tuple(row.prediction for row in lines.rows) for lines in sets}

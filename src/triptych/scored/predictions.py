@@ -1,12 +1,12 @@
-"""Predictions that other tools wrote: read from tables or plain text, and joined document by document.
+"""Read predictions written by other tools from tables or plain text, and join them by document.
 
-What is read, by its columns:
+Formats, recognized by their columns:
 
-    a table (CSV, TSV, JSON lines, Parquet)   id, prediction, reference, document, or the usual other names of these
+    a table (CSV, TSV, JSON lines, Parquet)   id, prediction, reference, document, or other usual names for these
     lm-evaluation-harness, `--log_samples`    doc_id, doc, target, filtered_resps
     LLaMA-Factory, generated_predictions      prompt, predict, label
     `triptych summarize --json`               id, label, run, summary
-    anything else, as `generated_predictions.txt` of transformers: a prediction a line
+    anything else, such as `generated_predictions.txt` of transformers: one prediction per line
 """
 
 import re
@@ -73,7 +73,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?%?\s*")
 
 
 class PredictionColumns(Section):
-    """Which columns hold what; a role without a name, or whose column a file lacks, is recognised by usual names."""
+    """Columns by role; a role without a name, or whose column a file lacks, is recognized by usual names."""
 
     id: str | None = None
     prediction: str | None = None
@@ -86,7 +86,7 @@ USUAL = PredictionColumns()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one row of a file holds; None where there is no such column, or its cell is empty and not a prediction."""
+    """One row of a file; None if there is no such column, or its cell is empty and not a prediction."""
 
     where: str
     id: str | None
@@ -97,12 +97,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A file's rows in order, and what its reader must know.
+    """A file's rows in order, with notes for the reader.
 
     Attributes:
         digest: SHA-256 of the file.
-        columns: the names of its columns; none of a plain text.
-        notes: whole sentences on how it was read, where that is not plain.
+        columns: its column names; empty for plain text.
+        notes: full sentences on how it was read, if that is not obvious.
     """
 
     path: Path
@@ -113,12 +113,12 @@ class Lines:
 
     @property
     def has_ids(self) -> bool:
-        """Every row has an id."""
+        """Whether every row has an id."""
         return self.rows[0].id is not None
 
     @property
     def has_references(self) -> bool:
-        """Some row has a reference."""
+        """Whether any row has a reference."""
         return any(row.reference is not None for row in self.rows)
 
 
@@ -127,11 +127,11 @@ class Joined:
     """The same documents for every system.
 
     Attributes:
-        ids, references: of each document.
-        documents: the same; None for each where no file has all of them.
-        predictions: by system, for each set of its predictions (a seed, a run), the text of each document.
-        notes: whole sentences on what was left out or does not agree.
-        by_order: the files were joined by the order of their rows.
+        ids, references: one for each document.
+        documents: their texts; all None if no file has all of them.
+        predictions: by system, for each set of its predictions (a seed, a run), the text for each document.
+        notes: full sentences on what was left out or does not agree.
+        by_order: whether the files were joined by the order of their rows.
     """
 
     ids: tuple[str, ...]
@@ -145,17 +145,17 @@ class Joined:
 def read_prediction_file(
     source: str, columns: PredictionColumns = USUAL, *, references: bool = False, elsewhere: bool = False
 ) -> Lines:
-    """The rows of a file of predictions, or of references.
+    """Read a file of predictions or references.
 
     Args:
         source: the file.
-        columns: names of columns, where they are not the usual ones; what the file lacks is sought by usual names.
-        references: the file holds references: a prediction is not needed.
-        elsewhere: references come from another file.
+        columns: column names other than the usual ones; columns that the file lacks are sought by usual names.
+        references: whether the file holds references, so that predictions are not needed.
+        elsewhere: whether references come from another file.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or malformed; has no column of what is needed, ids that are
-            there twice or not everywhere, or cells that are not text.
+        DataError: the file is missing, empty, not UTF-8 or malformed; or lacks a required column, has duplicate or
+            missing ids, or cells that are not text.
     """
     path = expand_path(source)
     if path.is_dir():
@@ -178,10 +178,10 @@ def read_prediction_file(
 
 
 def check_named(columns: PredictionColumns, systems: Sequence[Lines], references: Lines | None) -> None:
-    """Each column that was named is in at least one file; that of the predictions, in one of a system.
+    """Check that each named column is in at least one file; for predictions, in a file of a system.
 
     Raises:
-        DataError: it is in none.
+        DataError: a named column is in none.
     """
     for role, given in columns:
         files = [*systems, *([references] if references is not None and role != "prediction" else [])]
@@ -196,7 +196,7 @@ def check_named(columns: PredictionColumns, systems: Sequence[Lines], references
 
 
 def _text(path: Path, references: bool) -> Iterator[Line]:
-    """A text a line. An empty line is an empty text; the end of the last line begins no further one."""
+    """One text per line. An empty line is an empty text; a final line end does not start another."""
     for number, line in enumerate(tables.read_lines(path), 1):
         text = line.rstrip("\r\n")
         yield Line(
@@ -206,7 +206,7 @@ def _text(path: Path, references: bool) -> Iterator[Line]:
 
 @dataclass(frozen=True, slots=True)
 class _Roles:
-    """Which column is read as what."""
+    """The column of each role."""
 
     prediction: str | None
     reference: str | None
@@ -250,19 +250,19 @@ def _cell(value: Any, role: str, column: str | None, where: str) -> str:
 
 
 def _single_response(value: Any, where: str) -> Any:
-    """The text of `filtered_resps`, which is a list with an answer to each request of a document."""
+    """The text in `filtered_resps`, which is a list with an answer to each request for a document."""
     if not isinstance(value, list):
         return value
     if len(value) == 1:
         return value[0]
     raise DataError(
-        f"{where}: filtered_resps holds {len(value)} answers, but a generated summary is one. Is this a task of "
-        "multiple choice? Score the samples file of a task that generates text."
+        f"{where}: filtered_resps holds {len(value)} answers, but a generated summary is one. Is this a "
+        "multiple-choice task? Score the samples file of a task that generates text."
     )
 
 
 def _document_in(value: Any) -> Any:
-    """The document within the harness's `doc`, by its usual names, where it is the only one."""
+    """The document in the harness's `doc`, by its usual names, if there is only one."""
     if not isinstance(value, dict):
         return None
     found = [text for name, text in value.items() if _plain(name) in tables.DOCUMENT_NAMES and isinstance(text, str)]
@@ -277,7 +277,7 @@ def _roles(
     prediction = None if references else _pick("prediction", columns.prediction, PREDICTION_NAMES, names, (), path)
     reference = _pick("reference", columns.reference, REFERENCE_NAMES, names, (prediction,), path)
     if not references and prediction is None and elsewhere and reference is not None and columns.reference != reference:
-        # `id, summary` next to a file of references: the summaries are the system's.
+        # `id, summary` next to a file of references: the summaries are those of the system.
         notes.append(
             f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and "
             "references come from another file."
@@ -289,8 +289,8 @@ def _roles(
         given = columns.reference if references else columns.prediction
         if given is not None:
             raise DataError(
-                f"{path}: there is no column {given!r} (--columns {role}), and none of a usual name."
-                f"{nearest(given, names[:20])} Where files name it differently, call it {known[0]!r} in one of them."
+                f"{path}: there is no column {given!r} (--columns {role}), and none with a usual name."
+                f"{nearest(given, names[:20])} If files name it differently, call it {known[0]!r} in one of them."
             )
         raise DataError(
             f"{path}: no column is known to hold the {role}s. Its columns: {_listed(names)}. Name it: --columns "
@@ -311,18 +311,18 @@ def _pick(
     path: Path,
     first: bool = False,
 ) -> str | None:
-    """The column of a role: the one that was named, else that of the plainest name, else the only one of a usual name.
+    """The column of a role: the named one, else the one with the plainest name, else the only one with a usual name.
 
-    A column that was named and is not there is another file's: `check_named` makes sure of that.
+    A named column that is missing here belongs to another file: `check_named` makes sure of that.
 
     Args:
         role: prediction, reference, document or id.
-        given: the column that the user named for it, or None.
+        given: the column named by the user, or None.
         known: its usual names.
         names: the columns of the file.
-        taken: columns that other roles have.
+        taken: columns of other roles.
         path: the file, for the message.
-        first: take the first of several usual names; else they are refused.
+        first: take the first of several usual names instead of refusing them.
     """
     if given in names:
         return given
@@ -343,26 +343,26 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _check_ids(path: Path, rows: Sequence[Line]) -> None:
-    """Ids are everywhere or nowhere, and no two are the same."""
+    """Check that all or no rows have ids, and that no two are equal."""
     without = next((row for row in rows if row.id is None), None)
     if without is not None:
         with_id = next((row for row in rows if row.id is not None), None)
         if with_id is not None:
-            raise DataError(f"{without.where}: there is no id, which {with_id.where} has. Give every row one, or none.")
+            raise DataError(f"{without.where}: there is no id, but {with_id.where} has one. Give all rows one or none.")
         return
     seen: dict[str | None, str] = {}
     for row in rows:
         if row.id in seen:
             raise DataError(
-                f"{row.where}: the id {shorten(repr(row.id))} is that of {seen[row.id]} too. One prediction for each "
-                "document is needed: of several filters, runs or beams, keep one (another run is another NAME=FILE of "
+                f"{row.where}: the id {shorten(repr(row.id))} is also that of {seen[row.id]}. One prediction for each "
+                "document is needed: keep one of several filters, runs or beams (another run is another NAME=FILE with "
                 "the same NAME)."
             )
         seen[row.id] = row.where
 
 
 def _check_texts(path: Path, rows: Sequence[Line]) -> None:
-    """Predictions that are all numbers, or all written as lists, are another column's or were written out wrongly."""
+    """Refuse predictions that are all numbers or lists: the wrong column, or wrongly written."""
     texts = [row.prediction for row in rows if row.prediction.strip()]
     if texts and all(_NUMBER.fullmatch(text) for text in texts):
         raise DataError(
@@ -382,15 +382,15 @@ def _check_texts(path: Path, rows: Sequence[Line]) -> None:
 def join_predictions(
     systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_order: bool = False
 ) -> Joined:
-    """The same documents, in one order, for every system.
+    """Bring every system to the same documents in the same order.
 
-    Files are joined by id where all have ids, on the ids that all have; else by order, where all have equally many
-    rows. All systems are scored against the same references: those of `references`, else of the first file with any.
+    Files are joined by id if all have ids, on the ids that all share; else by order, if all have the same number of
+    rows. All systems are scored against the same references: those in `references`, else in the first file with any.
 
     Args:
         systems: by name, a file for each set of its predictions.
         references: the file with references, if there is one.
-        by_order: join by order although there are ids.
+        by_order: join by order even if there are ids.
 
     Raises:
         DataError: the files have no document in common, cannot be matched, or have no references.
@@ -400,8 +400,8 @@ def join_predictions(
     if source is None or not source.has_references:
         raise DataError(
             "There are no references: "
-            f"{'the file of them is empty' if references else 'no file has a column of them'}. Give --references FILE, "
-            "or a column named reference, or name it with --columns reference=NAME."
+            f"{'the reference file is empty' if references else 'no file has a column of them'}. Give --references "
+            "FILE, or a column named reference, or name it with --columns reference=NAME."
         )
     notes: list[str] = [sentence for lines in everything for sentence in lines.notes]
     ordered = by_order or not all(lines.has_ids for lines in everything)
@@ -443,16 +443,16 @@ def _by_order(everything: Sequence[Lines], asked: bool, notes: list[str]) -> lis
             how = "--by-order was given" if asked else "not all files have ids"
             raise DataError(
                 f"{first.path} has {len(first.rows):,} rows and {lines.path} has {len(lines.rows):,}, and {how}, so "
-                "which belong together cannot be known. Give every file a column id. (A line break within a "
-                "prediction of a plain text file makes two of it.)"
+                "the rows cannot be matched. Give every file a column id. (A line break within a prediction of a "
+                "plain text file splits it in two.)"
             )
     with_ids = [lines for lines in everything if lines.has_ids]
     for lines in with_ids[1:] if not asked else []:
         if any(a.id != b.id for a, b in zip(with_ids[0].rows, lines.rows, strict=True)):
             without = next(other for other in everything if not other.has_ids)
             raise DataError(
-                f"{with_ids[0].path} and {lines.path} have other ids in the same rows, and {without.path} has none: "
-                "which row of it belongs where cannot be known. Give it a column id."
+                f"{with_ids[0].path} and {lines.path} have different ids in the same rows, and {without.path} has "
+                "none, so its rows cannot be matched. Give it a column id."
             )
     if len(everything) > 1:
         why = "as asked" if asked else "not all have ids"
@@ -468,7 +468,7 @@ def _by_id(everything: Sequence[Lines], source: Lines, notes: list[str]) -> list
         raise DataError(
             f"{a.path} and {b.path} have no id in common: the first ids are {shorten(repr(a.rows[0].id))} and "
             f"{shorten(repr(b.rows[0].id))}. Give both the same documents under the same ids; if their rows are in the "
-            "same order, say --by-order."
+            "same order, use --by-order."
         )
     order = [row.id for row in source.rows if row.id in common]
     for lines in everything:
@@ -482,7 +482,7 @@ def _by_id(everything: Sequence[Lines], source: Lines, notes: list[str]) -> list
 
 
 def _strangers(everything: Sequence[Lines], tables_by_id: Sequence[Mapping[Any, Line]]) -> tuple[Lines, Lines]:
-    """Two files that share no id; the first and the last where every two share some."""
+    """Two files that share no id; the first and the last if every two share some."""
     for place, first in enumerate(tables_by_id):
         for other in range(place + 1, len(tables_by_id)):
             if first.keys().isdisjoint(tables_by_id[other]):
@@ -493,7 +493,7 @@ def _strangers(everything: Sequence[Lines], tables_by_id: Sequence[Mapping[Any, 
 def _compare_references(
     everything: Sequence[Lines], matched: Sequence[Sequence[Line]], source: Lines, ordered: bool, notes: list[str]
 ) -> None:
-    """Files with other references are named; where most differ, these are not the same documents.
+    """Note files with other references; if most differ, refuse them as not being about the same documents.
 
     Raises:
         DataError: most references of a file differ from those used.
@@ -513,8 +513,8 @@ def _compare_references(
             )
             raise DataError(
                 f"{rows[different[0]].where}: the reference is not that of "
-                f"{matched[everything.index(source)][different[0]].where}, and so it is in {len(different):,} of "
-                f"{len(used):,} {'rows' if ordered else 'documents'}: {why}"
+                f"{matched[everything.index(source)][different[0]].where}, and the same is true in "
+                f"{len(different):,} of {len(used):,} {'rows' if ordered else 'documents'}: {why}"
             )
         if different:
             notes.append(

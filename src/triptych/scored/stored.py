@@ -1,4 +1,4 @@
-"""Stored predictions of a results folder, scored by a metric after their runs; no model is loaded."""
+"""Score the stored predictions of a results folder by a metric after its runs, without loading a model."""
 
 import platform
 import shlex
@@ -27,18 +27,18 @@ from triptych.run.articles import documents_of, with_documents
 from triptych.storage.files import digest
 from triptych.text import languages
 
-ScoringProgress = Callable[[int, int], None]  # called with how many predictions of how many are scored
-SAME = 1e-9  # of scores that one metric gives twice
+ScoringProgress = Callable[[int, int], None]  # called with the number of predictions scored and the total
+SAME = 1e-9  # tolerance between two scores by the same metric
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of scoring again.
+    """The outcome of scoring again.
 
     Attributes:
-        file: where the scores are; None where they are those that the runs have.
-        comparison: with the scores in its tables.
-        message: a whole sentence on what was done.
+        file: where the scores are; None if the runs already have them.
+        comparison: the comparison, with the scores in its tables.
+        message: a full sentence on what was done.
     """
 
     file: Path | None
@@ -49,46 +49,46 @@ class Outcome:
 def rescore_all(
     out: Path, metrics: Sequence[str], settings: Mapping[str, Any], report: bool, progress: ScoringProgress
 ) -> list[Outcome]:
-    """Score the stored predictions of a results folder by several metrics, one after the other; see `rescore`.
+    """Score the stored predictions of a results folder by several metrics in turn; see `rescore`.
 
     Args:
         out: a results folder, of runs or of scored files.
         metrics: the metrics' registered names.
-        settings: keys of a suite file; `rouge.language` alone has a meaning here.
-        report: with report.pdf and report.html.
-        progress: called with how many predictions of how many are scored.
+        settings: suite keys; only `rouge.language` has a meaning here.
+        report: also write report.pdf and report.html.
+        progress: called with the number of predictions scored and the total.
 
     Raises:
         ConfigError: no metric is named, a name is unknown, or another setting is given.
-        ResultsError: as `rescore`.
+        ResultsError: as for `rescore`.
     """
     if not metrics:
         raise ConfigError(f"{str(out)!r} is a results folder: name what scores its predictions with --metric M.")
     if settings.keys() - {"rouge"}:
-        raise ConfigError("Of a results folder, --set says how predictions are scored: rouge.language=NAME.")
+        raise ConfigError("For a results folder, --set accepts only rouge.language=NAME.")
     language = make_suite(dict(settings)).rouge.language if settings else None
     return [rescore(out, name, report, progress, language) for name in metrics]
 
 
 def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, language: str | None = None) -> Outcome:
-    """Score every stored prediction of a finished results folder by a registered metric, and write the tables again.
+    """Score every stored prediction of a finished results folder by a registered metric, and rewrite the tables.
 
-    The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. A metric that scored the runs themselves is
-    compared with what they hold: where its signature is theirs nothing is added, else its scores get names of their
-    own.
+    The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. If the metric also scored the runs
+    themselves, it is compared with their scores: if the signatures are equal, nothing is added; else its scores get
+    names of their own.
 
     Args:
         out: a results folder, of runs or of scored files.
         name: the metric's registered name.
-        report: with report.pdf and report.html.
-        progress: called with how many predictions of how many are scored.
-        language: what is counted, one of `languages.LANGUAGES`; None: what the runs' ROUGE counted.
+        report: also write report.pdf and report.html.
+        progress: called with the number of predictions scored and the total.
+        language: language of the words, one of `languages.LANGUAGES`; None: that of the runs' ROUGE.
 
     Raises:
         ConfigError: no metric has that name.
-        ResultsError: the folder is not finished or cannot be read; the metric gives no score, or others than before.
+        ResultsError: the folder is unfinished or unreadable; the metric gives no score, or other scores than before.
     """
-    find(Metric, name)  # an unknown name is refused before anything is read
+    find(Metric, name)  # refuse an unknown name before anything is read
     results = read_results(out, later_scores=False)
     if not results.has_texts:
         raise ResultsError(f"{str(out)!r} holds scores without the summaries: score them where they were written.")
@@ -116,7 +116,7 @@ def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, langu
 def _no_score(name: str, results: Results, known: bool) -> str:
     """Why a metric gives no score, and what to do."""
     if known:
-        return f"The metric {name!r} gives no score of these predictions."
+        return f"The metric {name!r} gives no score for these predictions."
     if results.files is not None:
         return (
             f"The metric {name!r} gives no score: it needs the documents, and a folder of scored files does not keep "
@@ -137,7 +137,7 @@ def _conclude(
     known: bool,
     report: bool,
 ) -> Outcome:
-    """Keep the scores, unless they are what the runs hold, and write the tables again."""
+    """Keep the scores, unless the runs already have them, and rewrite the tables."""
     with locked(out, "score a copy of the folder"):
         results = read_results(out, later_scores=False)
         runs = {(run.record.label, run.record.seed): run for run in results.runs if run.done}
@@ -145,7 +145,7 @@ def _conclude(
             raise ResultsError(f"The runs in {str(out)!r} changed while they were scored. Score them again.")
         if all(run.record.signatures.get(name) == signature for run in runs.values()):
             _compare(runs, found, name)
-            message = f"The metric {name} gives the scores that the runs hold: nothing was added."
+            message = f"The metric {name} gives the scores that the runs already have: nothing was added."
             return Outcome(None, comparing.compare_results(with_documents(read_results(out))), message)
         taken = {score for run in runs.values() for score in run.predictions[0].scores}
         rescored = Rescored(
@@ -168,7 +168,7 @@ def _conclude(
 
 
 def _run(out: Path, run: SavedRun, scores: list[dict[str, float]], taken: set[str]) -> RescoredRun:
-    """The scores of a run; a name that the run has already gets a mark."""
+    """The scores of a run; names that the run already uses are marked."""
     folder = layout.run_folder(out, run.record.label, run.record.seed)
     columns = {f"{score} (again)" if score in taken else score: [line[score] for line in scores] for score in scores[0]}
     return RescoredRun(
@@ -182,12 +182,12 @@ def _run(out: Path, run: SavedRun, scores: list[dict[str, float]], taken: set[st
 def _compare(
     runs: dict[tuple[str, int], SavedRun], found: dict[tuple[str, int], list[dict[str, float]]], name: str
 ) -> None:
-    """A metric of the same signature gives the same scores."""
+    """Check that a metric with the same signature gives the same scores."""
     for key, run in runs.items():
         for line, scores in zip(run.predictions, found[key], strict=True):
             other = [score for score, value in scores.items() if abs(value - line.scores.get(score, value)) > SAME]
             if other:
                 raise ResultsError(
-                    f"predictions.jsonl of {run.name} holds {other[0]} {line.scores[other[0]]!r} for {line.id!r}, and "
+                    f"predictions.jsonl of {run.name} has {other[0]} {line.scores[other[0]]!r} for {line.id!r}, but "
                     f"the metric {name} gives {scores[other[0]]!r} under the same signature: the file was changed."
                 )

@@ -442,7 +442,7 @@ BAD_FILES = {
         lambda f, g: [table(f, id=["a"], prediction=["b"], reference=[""])],
         "There are no references",
     ),
-    "an id twice": (lambda f, g: [text(f, LINE * 2)], "line 2: the id 'a' is that of"),
+    "an id twice": (lambda f, g: [text(f, LINE * 2)], "line 2: the id 'a' is also that of"),
     "an id missing": (lambda f, g: [text(f, LINE + LINE.replace('"a"', "null"))], "line 2: there is no id"),
     "an id that the first line lacks": (
         lambda f, g: [text(f, LINE.replace('"id": "a", ', "") + LINE)],
@@ -522,7 +522,7 @@ BAD_FILES = {
     ),
     "neither the named column nor a usual one": (
         lambda f, g: [f"other={g}", table(f, id=["a"], answer=["b"]), "--columns", "prediction=reply"],
-        "there is no column 'reply' (--columns prediction), and none of a usual name. Known: answer, id.",
+        "there is no column 'reply' (--columns prediction), and none with a usual name. Known: answer, id.",
     ),
     "several usual columns instead of the named one": (
         lambda f, g: [
@@ -620,7 +620,7 @@ def test_stored_predictions_are_scored_again(tmp_path, monkeypatch, capsys):
         ",in_lead," in (out / "comparison.csv").read_text() and "| in\\_lead |" in (out / "comparison.md").read_text()
     )
     status, printed, _ = run(capsys, out, "--metric", "rouge")
-    assert status == 0 and "gives the scores that the runs hold: nothing was added" in printed
+    assert status == 0 and "gives the scores that the runs already have: nothing was added" in printed
     kept = json.loads((out / "scores/lead-words.json").read_text())
     kept["runs"][0]["predictions_sha256"] = "0" * 64
     (out / "scores/lead-words.json").write_text(json.dumps(kept))
