@@ -233,7 +233,7 @@ def test_rows_beams_and_length_are_chosen(browser, address):
     page.click("#run")
     cards = results(page, 2)
     assert [card.split("\n")[0] for card in cards] == ["lead-3", "lora"] and "cut off at 5 tokens" in cards[1]
-    assert page.get_by_text("Decoded otherwise than in the comparison").is_visible()
+    assert page.get_by_text("Decoded differently than in the comparison").is_visible()
     keep_picture(page, "play-chosen")
     finish(page)
 

@@ -115,7 +115,7 @@ def test_an_export_holds_plain_weights_with_the_dequantised_values(out, label, t
     assert "quantization_config" not in json.loads((where / "config.json").read_text())
     exported = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
     assert not any(quantized_layers(exported))
-    assert "here they are plain, with the same, dequantised values" in (tmp_path / "export/README.md").read_text()
+    assert "here they are plain, with the same, dequantized values" in (tmp_path / "export/README.md").read_text()
     run = summarizers.load_summarizer(folder(out, label), device="cpu", precision="fp32")
     ids = torch.arange(5, 25)[None]
     with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Trained models in use: summarize, evaluate, export, serve."""
+"""Use trained models: summarize, evaluate, export, serve."""

@@ -1,4 +1,4 @@
-"""Documents to be summarized: a plain text is one document, a table has one in each row, a folder has several files."""
+"""Read documents to summarize: a plain text is one document, a table has one per row, a folder has several files."""
 
 import glob
 import math
@@ -17,8 +17,8 @@ from triptych.errors import DataError, nearest, shorten
 from triptych.storage.files import expand_path
 
 STANDARD_INPUT = "-"
-MAX_BYTES = 16 * 2**20  # of a plain text; more is not an article
-TEXTS = frozenset((".txt", ".text", ".md", ".story"))  # files of a folder that are one document each
+MAX_BYTES = 16 * 2**20  # limit for a plain text; anything longer is not an article
+TEXTS = frozenset((".txt", ".text", ".md", ".story"))  # files of a folder with one document each
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class GivenDocument:
     """A document to summarize.
 
     Attributes:
-        id: of its row, or the name of its file.
+        id: the id of its row, or the name of its file.
         text: the document.
-        cells: its row of a table, by column, where that was asked for; empty for a text.
+        cells: its table row by column, if requested; empty for a text.
     """
 
     id: str
@@ -38,13 +38,13 @@ class GivenDocument:
 
 @dataclass(frozen=True)
 class Documents:
-    """Documents of one source or several, all checked.
+    """Documents from one or more sources, all checked.
 
     Attributes:
-        columns: those of all tables, in order, where they were asked for.
-        number: how many documents there are.
-        notes: sentences on files of a folder that are not read.
-        sources: the files, each with the names of its columns, and of those of document and id; none for a text.
+        columns: the columns of all tables, in order, if requested.
+        number: the number of documents.
+        notes: sentences on skipped files of a folder.
+        sources: the files, each with its column names and its document and id columns; a text has none.
     """
 
     columns: list[str]
@@ -53,7 +53,7 @@ class Documents:
     sources: list["_Source"]
 
     def __iter__(self) -> Iterator[GivenDocument]:
-        """The documents, one after the other; memory does not grow with their number."""
+        """Yield the documents one by one; memory does not grow with their number."""
         for source in self.sources:
             yield from source.documents()
 
@@ -61,19 +61,18 @@ class Documents:
 def open_documents(
     sources: Sequence[str], column: str | None = None, known: Sequence[Columns] = (), cells: bool = False
 ) -> Documents:
-    """Find and check documents; none is kept in memory but plain texts.
+    """Find and check documents; only plain texts are kept in memory.
 
     Args:
         sources: files, folders, patterns such as `notes/*.txt`, or `-` for standard input. Tables (CSV, TSV, JSON,
-            Parquet, Arrow) hold one document a row; anything else is one document, of UTF-8 text or of UTF-16 with a
-            byte order mark. Of a folder, its tables and texts (.txt, .text, .md, .story) are read, by name.
-        column: the tables' column with the documents, which texts do not have; None: one of `known`, else
-            recognised by its usual names.
-        known: columns of suites whose runs will summarize; those that a table has are its columns.
-        cells: with all the cells of each row.
+            Parquet, Arrow) have one document per row; anything else is one document, in UTF-8 or in UTF-16 with a
+            byte order mark. In a folder, tables and texts (.txt, .text, .md, .story) are read in order of their names.
+        column: the column with the documents in tables; None: one of `known`, else recognized by its usual names.
+        known: columns of suites whose runs will summarize; used for tables that have them.
+        cells: include all cells of each row.
 
     Raises:
-        DataError: a file is missing, not UTF-8, binary or too long, a table has no such column, a column is named and
+        DataError: a file is missing, not UTF-8, binary or too long, a table has no such column, a column is named but
             there is no table, or a document is empty.
     """
     notes: list[str] = []
@@ -90,21 +89,21 @@ def open_documents(
 
 
 def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str, str]]:
-    """Read `(id, text)` of every document of a file or folder; all are checked before the first is given.
+    """Read `(id, text)` of every document in a file or folder; all are checked before the first is returned.
 
     Args:
-        source: as one of those of `open_documents`.
+        source: a source as for `open_documents`.
         column: as for `open_documents`.
 
     Raises:
-        DataError: as `open_documents` does.
+        DataError: as for `open_documents`.
     """
     return ((document.id, document.text) for document in open_documents([source], column))
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file: one text, or a table with its columns, and which of them hold document and id."""
+    """A file: one text, or a table with its columns and which of them are document and id."""
 
     file: str
     text: str | None = None
@@ -129,7 +128,7 @@ class _Source:
 
 
 def _expand(source: str, notes: list[str]) -> list[str]:
-    """The files of a source, and sentences on those of a folder that are not read."""
+    """The files of a source; sentences on skipped files of a folder are added to `notes`."""
     if source == STANDARD_INPUT:
         return [source]
     path = expand_path(source)
@@ -158,7 +157,7 @@ def _expand(source: str, notes: list[str]) -> list[str]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key under which note2 comes before note10."""
+    """A sort key that puts note2 before note10."""
     return [(int(part[-18:]) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]+)", name)]
 
 
@@ -183,10 +182,10 @@ def _open(file: str, column: str | None, known: Sequence[Columns], cells: bool) 
 
 
 def _writable(cell: Any, column: str, where: str) -> Any:
-    """A cell as JSON can hold it: null for a number that is none or is infinite, lists and structures alike.
+    """A cell as a JSON value: null for NaN and infinity, also within lists and structures.
 
     Raises:
-        DataError: it holds bytes, which are no text.
+        DataError: it contains bytes, which are not text.
     """
     if isinstance(cell, bytes):
         raise DataError(
@@ -203,7 +202,7 @@ def _writable(cell: Any, column: str, where: str) -> Any:
 
 
 def _count(source: _Source) -> int:
-    """How many documents a source has; each is checked."""
+    """Check each document of a source and return their number."""
     number = sum(1 for _ in source.documents())
     if not number:
         raise DataError(f"{source.file!r} has column names but no rows: there is nothing to summarize.")
@@ -211,7 +210,7 @@ def _count(source: _Source) -> int:
 
 
 def is_document_table(source: str) -> bool:
-    """Whether the source may hold several documents."""
+    """Whether the source may contain several documents."""
     return source != STANDARD_INPUT and tables.is_table(Path(source))
 
 

@@ -1,4 +1,4 @@
-"""Evaluate a saved run again from its adapter, or an adapter that peft saved on data of your own."""
+"""Evaluate a saved run again from its adapter, or evaluate an adapter saved by peft on your own data."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,18 +25,18 @@ from triptych.use.summarizers import TrainedModel, load_summarizer
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test loss and summaries made again, next to those of the record.
+    """Recomputed test loss and summaries, next to those of the record.
 
     Attributes:
         run: the run's folder.
         test_loss: nats per target token.
-        recorded_test_loss: of the record; None without one.
-        rouge1: mean over the documents, 0-100.
-        recorded_rouge1: of the record; None without one.
-        documents: their number.
-        identical_predictions: how many summaries are those that were stored; None where none were.
-        signature: of the ROUGE scores.
-        recorded_signature: of those of the record.
+        recorded_test_loss: test loss in the record; None without a record.
+        rouge1: mean over documents, 0-100.
+        recorded_rouge1: ROUGE-1 in the record; None without a record.
+        documents: number of documents.
+        identical_predictions: number of summaries equal to the stored ones; None if none are stored.
+        signature: signature of the ROUGE scores.
+        recorded_signature: signature of the scores in the record.
     """
 
     run: str
@@ -51,7 +51,7 @@ class Evaluation:
 
     @property
     def reproduced(self) -> bool:
-        """Loss and summaries are those of the record; also where there is nothing to compare with."""
+        """Whether loss and summaries equal those of the record, or there is nothing to compare with."""
         if self.recorded_test_loss is None or self.recorded_rouge1 is None:
             return True
         if not math.isclose(self.test_loss, self.recorded_test_loss, rel_tol=LOSS_TOLERANCE):
@@ -83,23 +83,23 @@ class Evaluation:
         if not self.reproduced:
             lines.append(
                 "  NOT REPRODUCED: the loss or the summaries are not those of the record. Another device, precision or "
-                "version may explain small differences; else a file was changed."
+                "version may explain small differences; otherwise a file was changed."
             )
         return "\n".join(lines)
 
 
 def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:
-    """Load what a run saved, or an adapter that peft saved, and compute test loss and summaries.
+    """Load a saved run, or an adapter saved by peft, and compute test loss and summaries.
 
     Args:
-        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least; `models/tuned/LABEL/SEED`
+        folder: `OUT/runs/LABEL/SEED`, or its copy with at least `record.json` and `adapter/`; `models/tuned/LABEL/SEED`
             of an unpacked bundle; or an adapter in PEFT's format.
-        device: cpu, cuda or mps; None: the best there is.
+        device: cpu, cuda or mps; None: the best available.
         settings: for an adapter, the suite's settings for model, data and decoding; for a run, only `model` and
-            `data` may be given, where they have moved.
+            `data`, in case they have moved.
 
     Raises:
-        ResultsError: the folder holds nothing to evaluate, or what it holds does not belong to the model.
+        ResultsError: the folder has nothing to evaluate, or its contents do not belong to the model.
     """
     settings = settings or {}
     if peft_adapters.is_peft_folder(folder):
@@ -121,10 +121,10 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
     suite = make_suite(find_documents({**record.pinned_config(), **other}, folder))
     bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
     if record.data is None or bench.corpus.data.fingerprint != record.data.fingerprint:
-        raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
+        raise ResultsError(f"{str(folder)!r} was made with other documents than {suite.data!r} has now.")
     if record.data.token_fingerprint not in (None, bench.corpus.data.token_fingerprint):
         raise ResultsError(
-            f"The documents of {str(folder)!r} were tokenised or cut differently than now: the tokenizer of "
+            f"The documents of {str(folder)!r} were tokenized or cut differently than now: the tokenizer of "
             f"{suite.model!r} differs, or this is another version of Triptych. Give the same tokenizer with --model."
         )
     recorded, here = record.provenance and record.provenance.model_fingerprint, bench.base.fingerprint
@@ -166,7 +166,7 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
 
 
 def _measure(bench: Workbench, model: EngineModel, record: Record | None) -> Evaluation:
-    """Compute test loss and summaries, and put those of the record next to them where there is one."""
+    """Compute test loss and summaries, next to those of the record if there is one."""
     test = bench.loss(model, bench.corpus.test)
     predictions = bench.predict(model, test)
     file = predictions_file(bench.out)

@@ -31,8 +31,8 @@ from triptych.use.model_card import model_card
 from triptych.use.summarizers import TrainedModel, load_summarizer
 
 EXAMPLE, SERVER, MODELFILE = "example.py", "serve.py", "Modelfile"
-BASE_FOLDER = "base"  # of an exported prompt: its base model, where that is no model of the Hub
-_AGREE = 1e-3  # largest difference of logits between the run and what is exported; merging rounds
+BASE_FOLDER = "base"  # the base model of an exported prompt, if it is not on the Hub
+_AGREE = 1e-3  # largest difference of logits between the run and the export; merging rounds
 
 
 def export_run(
@@ -43,27 +43,27 @@ def export_run(
     progress: Callable[[int, int], None] = lambda done, total: None,
     device: str | None = "cpu",
 ) -> str:
-    """Write what a run trained as a folder that works without Triptych; the folder is complete or absent.
+    """Export a run to a folder that works without Triptych; the folder is complete or absent.
 
-    Adapters in layers are merged, changed weights are included, an untied head stays untied. Virtual tokens and a
-    prefix cannot be merged: they are written with an example of their use, and with their base model unless that is on
-    the Hub. A base model that the run had in 4 bits is written with its dequantised values. No file names a folder of
-    this machine, and every file has the mode of a new file.
+    Adapters in layers are merged, changed weights are included, and an untied head stays untied. Virtual tokens and a
+    prefix cannot be merged: they are written with a usage example, and with their base model unless it is on the Hub.
+    A base model that the run had in 4 bits is written with its dequantized values. No file names a folder of this
+    machine, and every file has the mode of a new file.
 
     Args:
-        run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
-        folder: a new or an empty folder.
-        model: the base model, where it is not available under its recorded name.
-        measured: test documents that a merged model summarizes by the settings for other programs, whose scores the
-            card shows next to those of the run; 0: none.
-        progress: called with `(summaries written, summaries in all)` while they are written.
-        device: where they are written: cpu, cuda or mps; None: the best there is.
+        run: `OUT/runs/LABEL/SEED`, or an adapter saved by peft.
+        folder: a new or empty folder.
+        model: the base model, if it is not available under its recorded name.
+        measured: number of test documents that a merged model summarizes with the settings for other programs; the
+            card shows their scores next to those of the run; 0: none.
+        progress: called with `(summaries written, total)` during this.
+        device: device that writes these summaries: cpu, cuda or mps; None: the best available.
 
     Returns:
-        What was written, in a sentence.
+        A sentence on what was written.
 
     Raises:
-        InputError: there is nothing to export, `folder` holds files, or no plain model can hold what was trained.
+        InputError: there is nothing to export, `folder` contains files, or no plain model can hold what was trained.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResultsError(f"{str(folder)!r} holds files; give a new or an empty folder to export to.")
@@ -104,7 +104,7 @@ def export_run(
 
 
 def merge_adapter(adapted: AdaptedModel) -> PreTrainedModel:
-    """A plain model of transformers that computes what the adapted one does, which is left unchanged."""
+    """A plain transformers model that computes the same as the adapted one, which is left unchanged."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
@@ -122,10 +122,10 @@ def merge_adapter(adapted: AdaptedModel) -> PreTrainedModel:
 
 
 def _write_model(trained: TrainedModel, made: Path) -> PreTrainedModel:
-    """Write the merged model with its settings, and read it again as transformers does elsewhere.
+    """Write the merged model with its settings, and load it again as other users of transformers do.
 
     Raises:
-        ModelError: it does not compute what the run's model does.
+        ModelError: it does not compute the same as the run's model.
     """
     model, eos = merge_adapter(trained.adapted), trained.template.eos_id
     settings = served.settings_for_servers(trained.decoding, eos)
@@ -139,19 +139,19 @@ def _write_model(trained: TrainedModel, made: Path) -> PreTrainedModel:
     again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32, trust_remote_code=False).eval()
     ids = np.arange(min(16, trained.adapted.parts.vocabulary_size), dtype=np.int32)
     batch = collate([Pair("probe", ids[:8], ids[8:])], trained.template)
-    with torch.no_grad():  # the run's logits by the engine, which supports everything that a method may train
+    with torch.no_grad():  # the engine computes the run's logits: it supports everything that a method may train
         plain = again(batch.ids).logits[batch.rows, batch.columns]
         difference = float((plain - target_logits(trained.model.on_plain_path(), batch)).abs().max())
     if not difference <= _AGREE:
         raise ModelError(
-            f"What {trained.kind} trained fits into no plain model of transformers: the logits of what would be "
-            f"exported differ by {difference:.2g}. Use the run with `triptych summarize`."
+            f"What {trained.kind} trained fits into no plain model of transformers: the logits of the exported model "
+            f"would differ by {difference:.2g}. Use the run with `triptych summarize`."
         )
     return again
 
 
 def _write_base(trained: TrainedModel, folder: Path) -> None:
-    """Write the base model of a prompt; one on the Hub is named instead, unless the run had it quantised."""
+    """Write the base model of a prompt; one on the Hub is only named, unless the run had it quantized."""
     if trained.base.is_published:
         return
     place = trained.base.place
@@ -175,7 +175,7 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
     inside = any(parameter.requires_grad for parameter in adapted.parts.model.parameters())
     if inside or (adapted.virtual_tokens is not None and adapted.prefix is not None):
         raise ModelError(
-            f"{trained.kind} trained a prompt and something else as well: no format holds both. Use the run with "
+            f"{trained.kind} trained a prompt and something else as well: no format supports both. Use the run with "
             "`triptych summarize`."
         )
     common: dict[str, Any] = {
@@ -201,7 +201,7 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
     else:
         assert adapted.virtual_tokens is not None
         tensor, shape = adapted.virtual_tokens.weight, adapted.parts.model.config.get_text_config()
-        if adapted.placement == "before":  # peft knows no other place
+        if adapted.placement == "before":  # peft supports no other placement
             config = PromptTuningConfig(
                 token_dim=adapted.parts.hidden_size,
                 num_attention_heads=getattr(shape, "num_attention_heads", 1),
@@ -214,12 +214,12 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
 
 
 def base_name(trained: TrainedModel) -> str:
-    """The base model as an exported prompt names it: a name on the Hub, or the folder next to the prompt."""
+    """The base model's name in an exported prompt: its name on the Hub, or the folder next to the prompt."""
     return trained.base.name if trained.base.is_published else BASE_FOLDER
 
 
 def _write_modelfile(trained: TrainedModel, file: Path) -> None:
-    """Write how Ollama serves the model; not at all where a Modelfile cannot say what is around the document."""
+    """Write a Modelfile for Ollama, unless it cannot express the text around the document."""
     tokenizer, frame = trained.base.tokenizer, trained.text.frame
     # Ollama puts BOS before the text itself
     opening = frame.opening.removeprefix(tokenizer.bos_token or "") if frame.chat else frame.opening
@@ -260,12 +260,12 @@ def _example(trained: TrainedModel) -> str:
 
 
 def _template(name: str, values: dict[str, Any] | None = None, written: Callable[[Any], str] = ascii) -> str:
-    """A file of the export, with each `@name@` in it replaced by a value; what a value holds is not replaced.
+    """A file of the export with each `@name@` replaced by its value; values themselves are not searched.
 
     Args:
-        name: of the file.
-        values: by their names.
-        written: turns a value into text; by default into a constant of Python.
+        name: name of the file.
+        values: values by name.
+        written: turns a value into text; by default, a Python literal.
     """
     text = (files("triptych") / "assets/export" / f"{name}.txt").read_text(encoding="utf-8")
     values = values or {}

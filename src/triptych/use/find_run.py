@@ -1,4 +1,4 @@
-"""Find the run that a short name means: a results folder, the folder of a method, or `OUT@best`; no torch."""
+"""Find the run for a short name: a results folder, the folder of a method, or `OUT@best`; needs no torch."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from triptych.results.resuming import plugin_options
 from triptych.storage.files import named_path
 
 BEST = "@best"
-_ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter that peft saved
+_ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter saved by peft
 _RUNS = ("runs/*/*", "*/*", "*")  # below OUT, below its runs, below a method
 WHAT = "a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved (with adapter_config.json)"
 
@@ -28,7 +28,7 @@ class FoundRun:
 
     Attributes:
         folder: where it is.
-        message: a sentence on what was chosen and why; empty where the folder itself was named.
+        message: a sentence on what was chosen and why; empty if the folder itself was named.
     """
 
     folder: Path
@@ -49,16 +49,16 @@ def _has_record(folder: Path) -> bool:
 
 
 def find_run(name: str | Path) -> FoundRun:
-    """The run that a name means.
+    """The run that a name refers to.
 
     Args:
-        name: `OUT/runs/LABEL/SEED`, or an adapter that peft saved; the folder of a method, if one seed of it finished;
-            OUT, if one trained run in it finished, or else one run; or `OUT@best`, the method that trains with the best
-            mean on the suite's primary measure (of equal means, that with the lower test loss, or the higher R-1 where
-            the loss is primary), under the seed with the lowest validation loss.
+        name: `OUT/runs/LABEL/SEED`, or an adapter saved by peft; the folder of a method, if one of its seeds finished;
+            OUT, if one trained run in it finished, or else one run; or `OUT@best`: the trained method with the best
+            mean on the suite's primary measure (if tied, the one with the lower test loss, or the higher R-1 if the
+            loss is primary), with the seed of the lowest validation loss.
 
     Raises:
-        ResultsError: there is no such run, or several may be meant, which the message lists.
+        ResultsError: there is no such run, or the name is ambiguous; the message lists the candidates.
     """
     folder = named_path(name)
     if _is_run(folder):
@@ -67,8 +67,8 @@ def find_run(name: str | Path) -> FoundRun:
         return _best(Path(str(name).removesuffix(BEST)))
     if not folder.is_dir():
         raise ResultsError(
-            f"There is no folder {str(name)!r}. A run is OUT/runs/LABEL/SEED; OUT/runs/LABEL or OUT where only one is "
-            f"there; or OUT{BEST}, the best trained method."
+            f"There is no folder {str(name)!r}. A run is OUT/runs/LABEL/SEED; OUT/runs/LABEL or OUT if it has only "
+            f"one; or OUT{BEST}, the best trained method."
         )
     below = (sorted(each for each in folder.glob(pattern) if _has_record(each)) for pattern in _RUNS)
     found = next((runs for runs in below if runs), [])
@@ -88,7 +88,7 @@ def find_run(name: str | Path) -> FoundRun:
 
 
 def known_columns(names: Sequence[str | Path]) -> list[Columns]:
-    """The columns that runs were trained on, as far as their records say; a run that is not there says nothing."""
+    """The columns that runs were trained on, according to their records; missing runs are skipped."""
     found = []
     for name in names:
         with suppress(InputError, ValueError):
@@ -98,7 +98,7 @@ def known_columns(names: Sequence[str | Path]) -> list[Columns]:
 
 
 def runs_of_row(out: Path, label: str, seeds: Sequence[int]) -> list[Path]:
-    """The folders of a method's finished runs, the one with the lowest validation loss first."""
+    """The folders of a method's finished runs, lowest validation loss first."""
     folders = [layout.run_folder(out, label, seed) for seed in seeds]
 
     def loss(folder: Path) -> float:
@@ -121,7 +121,7 @@ def how_to_use(results: Results, label: str, runs: Sequence[Path]) -> str:
     where = (
         f"The run of {label}"
         if len(runs) == 1
-        else f"Of the {len(runs)} runs of {label}, that with the lowest validation loss"
+        else f"Of the {len(runs)} runs of {label}, the one with the lowest validation loss"
     )
     lines = [f"{where}: {runs[0]}", f"  {shlex.join(['triptych', 'summarize', first, '--file', 'FILE', *plugins])}"]
     if runs[0] in tuned:
@@ -143,10 +143,10 @@ def _best(out: Path) -> FoundRun:
     second = second_measure(measure)
     means = {label: [mean_of(comparison.rows[label], one) for one in (measure, second)] for label in ranked}
     equal = [label for label in trained if means[label][0] == means[trained[0]][0]]
-    equal = ranking({label: comparison.rows[label] for label in equal}, second) or equal  # of equal ones, by the other
+    equal = ranking({label: comparison.rows[label] for label in equal}, second) or equal  # break ties
     if len(equal) > 1 and means[equal[0]] == means[equal[1]]:
         folders = "".join(f"\n  {out / 'runs' / label}" for label in equal)
-        raise ResultsError(f"Several methods in {str(out)!r} are the best alike. Name one of them:{folders}")
+        raise ResultsError(f"Several methods in {str(out)!r} are equally good. Name one of them:{folders}")
     best, name = equal[0], name_of(measure)
     runs = runs_of_row(out, best, comparison.rows[best].seeds)
     mean = f"{means[best][0]:.{digits_of(measure)}f}"

@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, how to serve it, how it was made, how well it does, and its limits."""
+"""The model card of an export: what it is, how to serve it, how it was made, its scores and its limits."""
 
 import json
 import re
@@ -24,17 +24,17 @@ from triptych.use import served
 from triptych.use.summarizers import TrainedModel
 
 _DEQUANTIZED = (
-    "The run had the matrices of its base model in 4 bits; here they are plain, with the same, dequantised values."
+    "The run had the matrices of its base model in 4 bits; here they are plain, with the same, dequantized values."
 )
 
 
 def model_card(model: TrainedModel, record: Record | None, measured: served.Measured | str) -> ModelCard:
-    """A card of the Hub; at its top are the fields that the Hub reads. It names no folder of this machine.
+    """A model card for the Hub, starting with the fields that the Hub reads. It names no folder of this machine.
 
     Args:
         model: what is exported.
         record: its run's record; None for an adapter that came without one.
-        measured: its scores by the settings for other programs, or why there are none.
+        measured: its scores with the settings for other programs, or why there are none.
     """
     name = portable_name(model.suite.model)
     notice = synthetic_sentence(
@@ -67,11 +67,11 @@ def model_card(model: TrainedModel, record: Record | None, measured: served.Meas
 
 
 def hub_name(name: str, embedded: type[Dataset] | type[EmbeddedModel]) -> str | None:
-    """The name of a model or data set if it is one of the Hub; None for what is embedded, and for files and folders.
+    """The name of a model or data set if it is on the Hub; None for embedded ones, files and folders.
 
     Args:
-        name: as a suite gives it.
-        embedded: the contract of those that come with Triptych.
+        name: the name in a suite.
+        embedded: the contract of the ones embedded in Triptych.
     """
     try:
         validate_repo_id(name)
@@ -81,7 +81,7 @@ def hub_name(name: str, embedded: type[Dataset] | type[EmbeddedModel]) -> str | 
 
 
 def portable_name(name: str) -> str:
-    """The name of a model or data set as it is shown elsewhere: of a file or folder, the last part of its path."""
+    """The name of a model or data set to show elsewhere: for a file or folder, the last part of its path."""
     try:
         is_path = expand_path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
     except InputError:
@@ -155,7 +155,7 @@ def _use(model: TrainedModel) -> str:
 
 
 def _asked(model: TrainedModel) -> str:
-    """What is around the document."""
+    """Describe the text around the document."""
     prompt = model.prompt
     before, after = (code(json.dumps(text, ensure_ascii=False)) for text in (prompt.before, prompt.separator))
     parts = [f"the text {before} before it" if prompt.before else "", f"{after} after it" if prompt.separator else ""]
@@ -173,7 +173,7 @@ def _serving(model: TrainedModel) -> str:
         "curl localhost:8000/summarize -H 'Content-Type: application/json' -d '{\"text\": \"ARTICLE\"}'\n```",
     ]
     if model.is_prompt:
-        lines.append("Servers such as vLLM and Ollama load complete models alone and cannot serve this.")
+        lines.append("Servers such as vLLM and Ollama load only complete models and cannot serve this.")
         return "\n\n".join(lines)
     prompt = model.prompt
     asked: dict[str, Any] = {"prompt": f"{prompt.before}ARTICLE{prompt.separator}"}
@@ -187,7 +187,7 @@ def _serving(model: TrainedModel) -> str:
     body = json.dumps({"model": ".", **asked, "max_tokens": model.decoding.max_new_tokens, "temperature": 0})
     lines += [
         f"Any other program gets the article, cut to its first {model.max_document_tokens:,} tokens, {what}, and "
-        "continues greedily. It must not ban or penalise repeated words: most programs count those "
+        "continues greedily. It must not ban or penalize repeated words: most programs count those "
         "of the article as well. With `transformers`, whose `pipeline` reads `generation_config.json`:",
         _fenced(
             "from transformers import pipeline\n\n"
@@ -196,13 +196,13 @@ def _serving(model: TrainedModel) -> str:
             f"found = summarizer(prompt{more}, return_full_text=False)\n"
             'print(found[0]["generated_text"].strip())'
         ),
-        "With vLLM, which samples unless it is told otherwise:",
+        "With vLLM, which samples unless told otherwise:",
         _fenced(
             "vllm serve . --override-generation-config '{\"temperature\": 0}'\n"
             f"curl localhost:8000/v1/{place} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
         ),
-        "A list of token ids, as `token_ids` of `example.py` gives them, may take the place of the prompt's text.",
-        "With Ollama, after llama.cpp's own converter (`Modelfile` has the prompt and the settings):",
+        "A list of token ids, as returned by `token_ids` in `example.py`, may replace the prompt's text.",
+        "With Ollama, after conversion by llama.cpp (`Modelfile` has the prompt and the settings):",
         _fenced(
             "python llama.cpp/convert_hf_to_gguf.py . --outfile model.gguf\n"
             "ollama create summarizer -f Modelfile\n"
@@ -213,7 +213,7 @@ def _serving(model: TrainedModel) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A block of code that its content cannot end."""
+    """A code block whose content cannot end it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
 
@@ -237,14 +237,14 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
     rows = "\n".join(_decoding_row(described[each.settings], each) for each in measured.scores)
     odd = measured.documents - measured.same_tokens
     tokens = (
-        "Given as one text, the article and what is around it give the tokens of training in each of these documents."
+        "Given as one text, the article and the text around it have the tokens of training in each of these documents."
         if not odd
-        else f"Given as one text, the article and what is around it give other tokens than in training in {odd:,} of "
-        "these documents: where you can, send token ids."
+        else f"Given as one text, the article and the text around it have other tokens than in training in {odd:,} of "
+        "these documents: if possible, send token ids."
     )
     return (
         f"{head}Means over {formats.number_of(measured.documents, 'test document')}, spread evenly over the test "
-        "split; the summaries of the last two were written by this folder's files, read by transformers in fp32.\n\n"
+        "split; the summaries of the last two were written by this folder's model, loaded by transformers in fp32.\n\n"
         "| settings | file | R-1 | R-2 | R-Lsum | R-1 minus the run's [95% interval] | words | repeated trigrams | "
         f"cut at {plan.max_new_tokens} tokens |\n|---|---|---:|---:|---:|---:|---:|---:|---:|\n{rows}\n\n{tokens}"
     )
@@ -296,9 +296,9 @@ def _training(model: TrainedModel, record: Record | None) -> str:
 
 
 def _stored(model: TrainedModel) -> str:
-    """How the base model was stored while it was trained, where it was quantised."""
+    """How the base model was stored during training, if it was quantized."""
     kind = model.base.quantization
-    return "" if kind == NONE else f", quantised (model_quantization = {code(kind)})"
+    return "" if kind == NONE else f", quantized (model_quantization = {code(kind)})"
 
 
 def _results(record: Record | None) -> str:

@@ -1,4 +1,4 @@
-"""The page of `triptych play` as a form of gradio: what can be chosen, and what happens then."""
+"""The page of `triptych play` as a gradio form: the choices, and what they do."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from triptych.storage.files import leads_out
 from triptych.use.page_html import REPORTS, show, show_comparison, show_links, show_message, title_of
 from triptych.use.playground import LEAST_COPIED, MAX_BEAMS, Choice, Playground
 
-MAX_WAITING = 20  # requests in the queue; later ones are asked to try again
+MAX_WAITING = 20  # requests in the queue; further ones are asked to try again
 
 STYLE = """
 #pick input { padding-right: 2rem; text-overflow: ellipsis; }
@@ -54,7 +54,7 @@ STYLE = """
 #comparison h2 { font-size: 1.1rem; font-weight: 600; margin: 1rem 0 .3rem; }
 @media (max-width: 640px) { .gradio-container { padding: .5rem !important; } }
 """
-# A click on a card's button: within a page that is not encrypted and comes from elsewhere, browsers have no clipboard.
+# A click on a card's button: browsers have no clipboard on an unencrypted page from another machine.
 _COPY = """
 element.addEventListener('click', async (event) => {
     const button = event.target.closest('button.copy');
@@ -80,12 +80,12 @@ _STOPPED = """
 
 
 def import_gradio() -> Any:
-    """The module gradio, set to report nothing to anybody.
+    """The gradio module, with all telemetry turned off.
 
     Raises:
         ConfigError: it is not installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before its import, which reads it
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by its import
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import gradio
@@ -95,7 +95,7 @@ def import_gradio() -> Any:
 
 
 def build_page(playground: Playground) -> Any:
-    """The page as a gradio application, its queue set up."""
+    """The page as a gradio application with its queue."""
     gradio = import_gradio()
     with gradio.Blocks(title=f"Triptych: {playground.title}", analytics_enabled=False) as page:
         gradio.HTML(_about(playground), elem_id="about")
@@ -112,7 +112,7 @@ def build_page(playground: Playground) -> Any:
 
 
 def comparison_of(playground: Playground) -> Callable[[], str]:
-    """What shows the comparison of the results folder; it is made once, when it is first asked for."""
+    """A function that shows the comparison of the results folder; it is made once, on first use."""
     made: list[str] = []
     making = threading.Lock()
     out = playground.out
@@ -138,12 +138,12 @@ def _about(playground: Playground) -> str:
     return (
         f"<h1>{escape(playground.title)}: one article, every method</h1>"
         f"<p>{warning}<mark>Marked</mark>: at least {LEAST_COPIED} consecutive words "
-        'that the article contains as well. <span class="added">Underlined</span>: a word that it does not contain.</p>'
+        'that the article also contains. <span class="added">Underlined</span>: a word that it does not contain.</p>'
     )
 
 
 def _form(gradio: Any, playground: Playground) -> None:
-    """Article, reference and choices, and what is done with them."""
+    """Article, reference and choices, and the actions on them."""
     documents, usual = playground.documents, playground.decoding
 
     def pick(place: int | None) -> tuple[str, str]:
@@ -163,7 +163,7 @@ def _form(gradio: Any, playground: Playground) -> None:
             reference, note = "", " The reference is that of the document picked, not of this article: no scores."
         asked = (int(beams), int(length)) if usual is not None else (None, None)
         if usual is not None and asked != usual:
-            note += " Decoded otherwise than in the comparison."
+            note += " Decoded differently than in the comparison."
         choice = Choice(tuple(labels or ()), seed, *asked)
         try:
             for answers in playground.answer(article or "", reference or "", choice):
@@ -207,7 +207,7 @@ def _form(gradio: Any, playground: Playground) -> None:
         stop = gradio.Button("Stop", elem_id="stop")
         clear = gradio.Button("Clear", elem_id="clear")
     results = gradio.HTML(elem_id="results", label="Summaries", padding=False, js_on_load=_COPY)
-    # Through the queue like everything else: the server accepts nothing that is posted elsewhere
+    # Through the queue like everything else: the server accepts no posts elsewhere
     document.input(pick, document, [article, reference], api_visibility="private")
     given = [article, reference, document, labels, seed, beams, length]
     running = button.click(run, given, results, concurrency_limit=1, api_visibility="private")

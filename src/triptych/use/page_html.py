@@ -1,4 +1,4 @@
-"""What the page of `triptych play` shows, as HTML: answers, messages, and the comparison. Every text is escaped."""
+"""HTML for the page of `triptych play`: answers, messages, and the comparison. All text is escaped."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -29,9 +29,9 @@ def show(answers: Sequence[Answer], note: str = "", article: str = "") -> str:
     """The answers as HTML.
 
     Args:
-        answers: as far as they are there.
-        note: on all of them.
-        article: what was summarized, to show what each summary used of it; empty: that is left out.
+        answers: the answers so far.
+        note: a note on all of them.
+        article: the summarized article, to show what each summary used of it; empty: not shown.
     """
     written = sum(answer.text is not None for answer in answers)
     status = f"{written} of {len(answers)} summaries written" + ("" if written == len(answers) else " …") + escape(note)
@@ -45,7 +45,7 @@ def show_message(text: str) -> str:
 
 
 def title_of(document: Document) -> str:
-    """A document in the list to pick from: its id and how it begins."""
+    """The title of a document in the list: its id and its beginning."""
     return f"{document.id}: {textwrap.shorten(document.text[:500], 60, placeholder=' …')}"
 
 
@@ -54,7 +54,7 @@ def show_comparison(results: Results, comparison: Comparison) -> str:
 
     Args:
         results: the runs.
-        comparison: of the same runs.
+        comparison: the comparison of the same runs.
     """
     flags = "".join(f"<li>{escape(flag)}</li>" for flag in all_flags(comparison))
     parts = [
@@ -73,10 +73,10 @@ def show_comparison(results: Results, comparison: Comparison) -> str:
 
 
 def show_links(names: Sequence[str]) -> str:
-    """Links to the reports that there are, as HTML.
+    """Links to the available reports, as HTML.
 
     Args:
-        names: of `REPORTS`.
+        names: their names, from `REPORTS`.
     """
     words = {"report.html": "The whole report", "report.pdf": "As PDF"}
     links = [f'<a href="{name}" target="_blank" rel="noopener">{words[name]}</a>' for name in REPORTS if name in names]
@@ -100,7 +100,7 @@ def _card(answer: Answer, article: str) -> str:
 
 
 def _source(answer: Answer, article: str) -> str:
-    """The article with what a summary used of it, folded away."""
+    """The article with what a summary used of it, collapsed."""
     if not article or not answer.text:
         return ""
     rest = "" if len(article) <= MAX_SHOWN else f" … (the first {MAX_SHOWN:,} characters)"
@@ -112,7 +112,7 @@ def _source(answer: Answer, article: str) -> str:
 
 
 def _marked(text: str, spans: Spans, words: Spans, kind: str) -> str:
-    """A text as HTML with spans in `mark`, and words outside of these in a `span` of a class."""
+    """A text as HTML with spans in `mark`, and words outside them in a `span` with a class."""
     inside = [(begin, end, "<mark>", "</mark>") for begin, end in spans]
     for begin, end in words:
         if not any(first <= begin < last for first, last, *_ in inside[: len(spans)]):

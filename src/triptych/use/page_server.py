@@ -18,10 +18,10 @@ from triptych.use.page import STYLE, import_gradio
 from triptych.use.page_html import REPORTS
 from triptych.use.playground import MAX_CHARACTERS
 
-MAX_REQUEST = 2 * 12 * MAX_CHARACTERS + 100_000  # bytes: an article and a reference, each character two escapes of JSON
-_POSTED = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset")  # all that the page posts to
-_WRITING = "/gradio_api/deep_link"  # read by GET, and writes a file all the same
-# A report's page may be a stranger's: it shows itself, and neither loads nor asks anything, of this server included.
+MAX_REQUEST = 2 * 12 * MAX_CHARACTERS + 100_000  # bytes: an article and a reference, two JSON escapes per character
+_POSTED = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset")  # everything that the page posts to
+_WRITING = "/gradio_api/deep_link"  # a GET request that writes a file
+# A report may come from a stranger: it is shown, but loads and requests nothing, not even from this server.
 _CONFINED = (
     "sandbox allow-scripts allow-popups; default-src 'none'; img-src data:; font-src data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -36,9 +36,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """The names that a request may call this machine by, as its Host header gives them, without a port.
+    """The names for this machine allowed in a request's Host header, without a port.
 
-    A site elsewhere can make its name point here (DNS rebinding); the browser then still sends that name.
+    Another site can make its name point here (DNS rebinding), but the browser still sends that name.
 
     Args:
         host: where the page listens; for all addresses at once (0.0.0.0 or ::), this machine's names and addresses.
@@ -62,11 +62,11 @@ def allowed_hosts(host: str) -> list[str]:
 
 
 class Gate:
-    """Lets through what the page asks for: no foreign origin, no upload, no request of more than `MAX_REQUEST` bytes.
+    """Pass only requests of the page: no foreign origin, no upload, no request over `MAX_REQUEST` bytes.
 
     Args:
-        app: what answers the requests that are let through.
-        hosts: the hosts that a script of another page may come from: this machine's own.
+        app: the application that answers the passed requests.
+        hosts: the hosts that scripts may come from: those of this machine.
     """
 
     def __init__(self, app: Application, hosts: list[str]):
@@ -77,7 +77,7 @@ class Gate:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
-            return None  # a websocket, which the page does not use: the server closes it
+            return None  # a websocket, which the page does not use; the server closes it
         if not self._from_here(dict(scope["headers"]).get(b"origin")):
             return await _answer(send, 403, "Another site's page may not ask this one.")
         path = scope["path"].rstrip("/")
@@ -98,7 +98,7 @@ class Gate:
         return await self._app(scope, again, send)
 
     def _from_here(self, origin: bytes | None) -> bool:
-        if origin is None:  # not asked by a script, or by one of this page
+        if origin is None:  # not from a script, or from one of this page
             return True
         try:
             host = urlsplit(origin.decode("latin-1")).hostname or ""
@@ -108,7 +108,7 @@ class Gate:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body of a request; None where it is too large."""
+    """The body of a request; None if it is too large."""
     body = bytearray()
     while True:
         message = await receive()
@@ -127,12 +127,12 @@ async def _answer(send: Send, status: int, text: str) -> None:
 
 
 def application(page: Any, host: str, out: Path | None = None) -> Any:
-    """The page as an ASGI application that answers callers by `allowed_hosts(host)` alone.
+    """The page as an ASGI application that answers only requests for `allowed_hosts(host)`.
 
     Args:
         page: of `build_page`.
-        host: where it will listen.
-        out: a results folder, whose reports are served as well; None: no file is.
+        host: the address it will listen on.
+        out: a results folder whose reports are also served; None: no files are served.
     """
     gradio = import_gradio()
     from fastapi import FastAPI
@@ -166,7 +166,7 @@ def application(page: Any, host: str, out: Path | None = None) -> Any:
 
 
 def _report(file: Path, out: Path) -> Callable[[], Any]:
-    """What answers with a report of a results folder."""
+    """A route function that returns a report of a results folder."""
     from starlette.responses import FileResponse, PlainTextResponse
 
     def answer() -> Any:
@@ -180,12 +180,12 @@ def _report(file: Path, out: Path) -> Callable[[], Any]:
 
 @contextmanager
 def serving(page: Any, host: str, port: int, out: Path | None = None) -> Iterator[str]:
-    """Serve the page as long as the block lasts; gives its address.
+    """Serve the page within the block, yielding its address.
 
     Args:
         page: of `build_page`.
-        host: where to listen.
-        port: where to listen; 0: any that is free.
+        host: the address to listen on.
+        port: the port to listen on; 0: any free one.
         out: as for `application`.
 
     Raises:
@@ -216,7 +216,7 @@ def serving(page: Any, host: str, port: int, out: Path | None = None) -> Iterato
 
 
 def launch(page: Any, host: str, port: int, out: Path | None = None) -> None:
-    """Serve the page until Ctrl-C; prints its address when it answers.
+    """Serve the page until Ctrl-C, and print its address once it is ready.
 
     Args:
         page: as for `serving`.

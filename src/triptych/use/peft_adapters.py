@@ -1,4 +1,4 @@
-"""Adapters in PEFT's format: read, checked against a base model, and inserted into it."""
+"""Read adapters in PEFT's format, check them against a base model, and insert them into it."""
 
 import warnings
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from triptych.models.tokens import native_failures
 from triptych.results import json_files, tensor_files
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 
-# Kinds that peft puts into layers from the adapter's own tensors; others load further models or files by name.
+# Kinds that peft inserts into layers from the adapter's own tensors; others load more models or files by name.
 IN_LAYERS = ("lora", "adalora", "ia3", "loha", "lokr", "oft", "boft", "vera", "hra", "fourierft", "ln_tuning")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class PeftFolder:
-    """A folder that `PeftModel.save_pretrained` wrote.
+    """A folder written by `PeftModel.save_pretrained`.
 
     Attributes:
         kind: peft's name of the method in lower case, such as `lora` or `prompt_tuning`.
-        model: the base that the adapter names, or None.
-        revision: of that base on the Hub.
-        num_virtual_tokens: P; 0 where the adapter is not a prompt.
+        model: the base model named by the adapter, or None.
+        revision: revision of that base model on the Hub.
+        num_virtual_tokens: P; 0 if the adapter is not a prompt.
         tensors: what was trained, by name.
-        origin: what Triptych's manifest says; None where another program saved the adapter.
+        origin: the contents of Triptych's manifest; None if another program saved the adapter.
     """
 
     folder: Path
@@ -45,15 +45,15 @@ class PeftFolder:
 
 
 def is_peft_folder(folder: Path) -> bool:
-    """Whether a folder holds an adapter in PEFT's format, rather than a run."""
+    """Whether a folder contains an adapter in PEFT's format rather than a run."""
     return (folder / PEFT_CONFIG).is_file() and not (folder / "record.json").is_file()
 
 
 def read_peft_folder(folder: Path) -> PeftFolder:
-    """Read an adapter's configuration and tensors; where Triptych left a manifest, they are checked against it.
+    """Read an adapter's configuration and tensors, and check them against Triptych's manifest if there is one.
 
     Raises:
-        ResultsError: a file is missing, malformed or truncated, or is not what the manifest says.
+        ResultsError: a file is missing, malformed or truncated, or does not match the manifest.
     """
     config = json_files.read_object(folder / PEFT_CONFIG)
     if not isinstance(config.get("peft_type"), str):
@@ -71,20 +71,20 @@ def read_peft_folder(folder: Path) -> PeftFolder:
     count = config.get("num_virtual_tokens") or 0
     if not (isinstance(model, str) and isinstance(revision, str) and type(count) is int):
         raise ResultsError(
-            f"{str(folder / PEFT_CONFIG)!r} is malformed: base_model_name_or_path and revision are texts, "
-            "num_virtual_tokens is a whole number."
+            f"{str(folder / PEFT_CONFIG)!r} is malformed: base_model_name_or_path and revision must be strings, "
+            "num_virtual_tokens a whole number."
         )
     return PeftFolder(folder, config["peft_type"].lower(), model or None, revision, count, tensors, origin)
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make sure that a tokenizer saved with the adapter reads texts as the model's does.
+    """Check that a tokenizer saved with the adapter reads texts like the model's.
 
-    It may have further special tokens, such as one for padding, which no text contains.
+    It may have additional special tokens, such as one for padding, which no text contains.
 
     Args:
-        folder: the adapter's; without a tokenizer there is nothing to check.
-        tokenizer: the base model's.
+        folder: the adapter's folder; without a tokenizer there is nothing to check.
+        tokenizer: the base model's tokenizer.
 
     Raises:
         ModelError: it reads or ends texts differently, or cannot be read.
@@ -98,25 +98,25 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     except Exception as error:
         raise ModelError(f"The tokenizer in {str(folder)!r} cannot be read: {error}.") from error
     difference = _difference(own, tokenizer) or (
-        "it makes other tokens of the same text" if probes[0] != probes[1] else None
+        "it tokenizes the same text differently" if probes[0] != probes[1] else None
     )
     if difference:
         raise ModelError(
             f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: {difference}. Give "
-            "its own base with --model. If it was trained on the model's tokens all the same, remove the tokenizer "
+            "its own base with --model. If it was trained on the model's tokens nevertheless, remove the tokenizer "
             "files from its folder."
         )
 
 
 def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) -> str | None:
-    """Why an adapter's tokenizer reads or ends texts differently from the model's; None where it does not.
+    """Why an adapter's tokenizer reads or ends texts differently from the model's; None if it does not.
 
-    A further special token changes no text: what is written in a text is never a special token.
+    An additional special token changes no text: nothing written in a text is ever a special token.
     """
     theirs, ours = own.get_vocab(), model.get_vocab()
     moved = next((token for token in theirs.keys() & ours.keys() if theirs[token] != ours[token]), None)
     if moved is not None:
-        return f"the token {shorten(repr(moved))} has the id {theirs[moved]}, and {ours[moved]} in the model's"
+        return f"the token {shorten(repr(moved))} has the id {theirs[moved]}, but {ours[moved]} in the model's"
     special = {*own.all_special_tokens, *model.all_special_tokens}
     for each in (own, model):
         special |= {str(token) for token in each.added_tokens_decoder.values() if token.special}
@@ -124,19 +124,19 @@ def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) ->
     if odd is not None:
         return f"the token {shorten(repr(odd))} is in only one of them"
     if own.eos_token_id != model.eos_token_id:
-        return f"its texts end with {own.eos_token!r}, and the model's with {model.eos_token!r}"
+        return f"its texts end with {own.eos_token!r}, but the model's with {model.eos_token!r}"
     return None
 
 
 def insert_adapter(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
-    """Insert the adapter into a model, as peft does; tensors that the adapter replaces become the model's own.
+    """Insert the adapter into a model as peft does; tensors that the adapter replaces become the model's own.
 
     Args:
-        parts: the untouched model; it is changed in place. Its tensors may be shared: none is written into.
-        adapter: what peft saved.
+        parts: the untouched model, which is changed in place. Its tensors may be shared: none is written to.
+        adapter: the adapter saved by peft.
 
     Raises:
-        ModelError: the adapter does not fit the model, or is of a kind that cannot be read.
+        ModelError: the adapter does not fit the model, or is of an unsupported kind.
     """
     if adapter.kind == "prompt_tuning":
         return AdaptedModel(parts, virtual_tokens=_prompt(parts, adapter))
@@ -164,7 +164,7 @@ def insert_adapter(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
             result = model.load_adapter(str(adapter.folder), "default", torch_device=str(parts.device))
     except ModelError:
         raise
-    except Exception as error:  # peft trusts the configuration: a wrong one can lead to any error
+    except Exception as error:  # peft trusts the configuration: a wrong one can cause any error
         raise _misfit(adapter, f"{type(error).__name__}: {error}") from error
     odd = [*result.missing_keys, *result.unexpected_keys]
     if odd:
@@ -186,7 +186,7 @@ def _prompt(parts: ModelParts, adapter: PeftFolder) -> nn.Embedding:
 
 
 def _check_ranks(config: Any, adapter: PeftFolder) -> None:
-    """Refuse a rank above the tensors' sizes, for which peft would allocate memory without need."""
+    """Refuse a rank above the tensors' sizes, for which peft would allocate memory needlessly."""
     most = max((size for tensor in adapter.tensors.values() for size in tensor.shape), default=0)
     ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
     if any(rank is not None and rank > most for rank in ranks):
@@ -202,10 +202,10 @@ def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
 
 
 def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
-    """Refuse tensors of the token embedding or the head, whole or as factors, for another number of tokens."""
+    """Refuse tensors of the token embedding or head, whole or as factors, with another number of tokens."""
     names = {id(module): name for name, module in parts.model.named_modules()}
     embedding, head = names.get(id(parts.token_embedding)), names.get(id(parts.head))
-    # which dimension of a tensor counts tokens
+    # dimension of a tensor that counts tokens
     sizes = {f"{embedding}.lora_embedding_A": 1, f"{head}.lora_B.weight": 0}
     for name in (embedding, head):
         sizes |= {f"{name}.weight": 0, f"{name}.modules_to_save.weight": 0, f"{name}.base_layer.weight": 0}
@@ -223,7 +223,7 @@ def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
 
 
 def _patterns(config: Any) -> list[str]:
-    """Every text of a configuration that peft may match against names as a regular expression."""
+    """Every string in a configuration that peft may match against names as a regular expression."""
     found: list[str] = []
     for value in vars(config).values():
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Summaries of one article by chosen runs of a results folder, with scores and what they took from the article."""
+"""Summarize one article by chosen runs of a results folder, with scores and what each took from the article."""
 
 import re
 import threading
@@ -22,13 +22,13 @@ from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 from triptych.use import summarizers
 from triptych.use.samples import SAMPLES
 
-MAX_CHARACTERS = 200_000  # of an article; longer ones are refused
-MAX_SHOWN = 20_000  # characters of an article that are shown with what a summary used of them
+MAX_CHARACTERS = 200_000  # in an article; longer ones are refused
+MAX_SHOWN = 20_000  # characters of an article to show with what a summary used of them
 MAX_EXAMPLES = 200  # test documents to pick from
 MAX_BEAMS = 8
 LEAST_COPIED = 4  # consecutive words that are marked as copied
-LEAST_LETTERS = 4  # of a word of the article that is marked because the summary has it, too
-# words of a summary times words of its reference: ROUGE-L needs a table of that size (32 MB) and two seconds
+LEAST_LETTERS = 4  # in an article's word for it to be marked as also in the summary
+# words of a summary times words of its reference: at this size, ROUGE-L needs a table of 32 MB and two seconds
 MAX_PAIRS = 4_000_000
 
 Spans = tuple[tuple[int, int], ...]
@@ -36,19 +36,19 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """What one run made of an article; without a text until it is done.
+    """One run's summary of an article; without text until it is done.
 
     Attributes:
         label: the run's label.
         text: the summary; None while it is being written.
-        seconds: that this summary took.
+        seconds: seconds that this summary took.
         num_words: words of the summary.
-        scores: ROUGE F1 in 0-100 against a reference, where one was given.
-        copied: `(begin, end)` of what the article contains as well, in characters of the text.
+        scores: ROUGE F1 in 0-100 against a reference, if one was given.
+        copied: `(begin, end)` of what the article also contains, in characters of the text.
         added: `(begin, end)` of each word that the article does not contain, in characters of the text.
         used: `(begin, end)` of what the summary copied, in characters of the article.
-        echoed: `(begin, end)` of each longer word that the summary contains as well, in characters of the article.
-        notes: what a reader should know of this summary, such as that the article was too long for it.
+        echoed: `(begin, end)` of each longer word that the summary also contains, in characters of the article.
+        notes: notes on this summary, such as that the article was too long for it.
     """
 
     label: str
@@ -65,7 +65,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Document:
-    """A document to pick: of the test split, or a sample without a reference."""
+    """A document to pick: one from the test split, or a sample without a reference."""
 
     id: str
     text: str
@@ -74,13 +74,13 @@ class Document:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a reader wants to see of an article.
+    """The choices for summarizing an article.
 
     Attributes:
         labels: the methods; None: all.
-        seed: the training seed; None: the first that finished. A method without a run of that seed shows its first.
+        seed: the training seed; None: the first that finished. A method without a run with that seed shows its first.
         num_beams: beams; None: as in the runs.
-        max_new_tokens: tokens of a summary, at most; None: as in the runs.
+        max_new_tokens: maximum tokens of a summary; None: as in the runs.
     """
 
     labels: tuple[str, ...] | None = None
@@ -90,17 +90,17 @@ class Choice:
 
 
 class Playground:
-    """The runs of a finished suite, shared by everyone who uses the page; each method has one run in memory at a time.
+    """The runs of a finished suite, shared by all users of the page; each method has one run in memory at a time.
 
     Args:
-        loaded: what summarizes, in the order in which it is shown.
+        loaded: loaded runs, in display order.
         documents: documents to pick from.
         title: the suite's name.
-        notice: a sentence on what is synthetic; empty where nothing is.
-        language: what ROUGE counts, one of `languages.LANGUAGES`; "auto": decided from each reference.
+        notice: a sentence on what is synthetic; empty if nothing is.
+        language: language for ROUGE, one of `languages.LANGUAGES`; "auto": decided from each reference.
         folders: the folder of each finished run, by label and seed.
-        load: loads the run of a folder.
-        out: the results folder; None: there is none.
+        load: function that loads the run of a folder.
+        out: the results folder, if any.
     """
 
     def __init__(
@@ -120,28 +120,28 @@ class Playground:
         self._first = {trained.label: trained.folder for trained in loaded}
         self._loaded = {trained.label: trained for trained in loaded}
         self._warm: set[Path] = set()
-        self._working = threading.Lock()  # a run that was stopped ends in its thread, while the next waits here
+        self._working = threading.Lock()  # a stopped run ends in its thread while the next waits here
         self._rouge = scoring.metrics(language)["rouge"]
 
     @classmethod
     def open(cls, out: Path, model: str | None = None, device: str | None = None) -> "Playground":
-        """Load every method of OUT that has finished, under its first seed.
+        """Load every method in OUT with a finished run, using its first finished seed.
 
         Raises:
-            ResultsError: OUT holds no finished run.
+            ResultsError: OUT has no finished run.
         """
         suite = read_suite(out / "suite.json")
         entries = suite_entries(suite)
         folders: dict[tuple[str, int], Path] = {}
         first: dict[str, Path] = {}
-        counted: str | None = None  # the language that the runs were scored in, where they noted it
+        counted: str | None = None  # the language that the runs were scored in, if recorded
         for entry, seed in runs_in_order(suite, entries):
             folder = layout.run_folder(out, entry.label, seed)
             file = folder / "record.json"
             if file.is_file() and read_record(file).status == "done":
                 folders[entry.label, seed] = folder
                 if entry.label not in first:
-                    first[entry.label] = folder  # where a seed failed, the next may have finished
+                    first[entry.label] = folder  # if a seed failed, the next may have finished
                     record = read_finished(folder)
                     counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
@@ -157,7 +157,7 @@ class Playground:
             documents = [Document(test[i].id, test.document(i), test.reference(i)) for i in chosen]
             synthetic = corpus.data.synthetic
             counted = counted or scoring.choose_language(suite, corpus).name
-        except InputError:  # the data are elsewhere now; an article can still be pasted
+        except InputError:  # the data have moved; an article can still be pasted
             synthetic = False
         return cls(
             loaded,
@@ -172,23 +172,23 @@ class Playground:
 
     @property
     def labels(self) -> list[str]:
-        """The methods, in the order in which they are shown."""
+        """The methods, in display order."""
         return list(self._first)
 
     @property
     def seeds(self) -> list[int]:
-        """The training seeds under which runs have finished."""
+        """The training seeds with finished runs."""
         return sorted({seed for _, seed in self._folders})
 
     @property
     def decoding(self) -> tuple[int, int] | None:
-        """Beams and the most tokens of a summary, as in the runs; None where no run has a model."""
+        """Beams and maximum tokens of a summary, as in the runs; None if no run has a model."""
         models = [trained for trained in self._loaded.values() if isinstance(trained, summarizers.TrainedModel)]
         return (models[0].decoding.num_beams, models[0].decoding.max_new_tokens) if models else None
 
     @property
     def most_new_tokens(self) -> int:
-        """The most tokens that may be asked for: twice those of the runs, while half of the context stays free."""
+        """The maximum tokens that can be chosen: twice those of the runs, with half of the context left free."""
         usual = self.decoding[1] if self.decoding else 1
         lengths = [
             trained.adapted.parts.max_positions
@@ -198,15 +198,15 @@ class Playground:
         return max(usual, min([2 * usual, *[length // 2 for length in lengths if length is not None]]))
 
     def answer(self, article: str, reference: str = "", choice: Choice | None = None) -> Iterator[list[Answer]]:
-        """Give the answers so far, one for each run, again whenever a run is done.
+        """Yield the answers so far, one for each run, at the start and whenever a run is done.
 
         Args:
-            article: what is summarized.
-            reference: a reference summary; empty: there is none.
+            article: the article to summarize.
+            reference: a reference summary; empty if there is none.
             choice: which methods, seed and decoding; None: all methods, as in their runs.
 
         Raises:
-            InputError: the article is empty or too long, or there is no such choice; the message is for its reader.
+            InputError: the article is empty or too long, or the choice is not available; the message is for the user.
         """
         if not article.strip():
             raise ConfigError("There is no article yet: paste one, or pick a test document.")
@@ -222,7 +222,7 @@ class Playground:
             yield list(answers)
 
     def _check(self, choice: Choice) -> list[str]:
-        """The labels that are asked for, in the order of the suite.
+        """The chosen labels, in the order of the suite.
 
         Raises:
             ConfigError: there is no such method, seed, number of beams or length.
@@ -231,7 +231,7 @@ class Playground:
         if not chosen or len(chosen) < len(set(choice.labels or ())):
             raise ConfigError("Choose at least one of the methods that are offered.")
         if choice.seed is not None and choice.seed not in self.seeds:
-            raise ConfigError("No run has finished under this seed.")
+            raise ConfigError("No run has finished with this seed.")
         if choice.num_beams is not None and not 1 <= choice.num_beams <= MAX_BEAMS:
             raise ConfigError(f"From 1 to {MAX_BEAMS} beams can be chosen.")
         if choice.max_new_tokens is not None and not 1 <= choice.max_new_tokens <= self.most_new_tokens:
@@ -239,7 +239,7 @@ class Playground:
         return chosen
 
     def _run(self, label: str, seed: int | None) -> summarizers.Trained:
-        """The run of a method under a seed; it takes the place of the method's other run in memory."""
+        """The run of a method with a seed; it replaces the method's other run in memory."""
         folder = self._first[label] if seed is None else self._folders.get((label, seed), self._first[label])
         if self._loaded[label].folder != folder:
             self._loaded[label] = self._load(folder)
@@ -249,13 +249,13 @@ class Playground:
         trained = self._run(label, choice.seed)
         try:
             if isinstance(trained, summarizers.TrainedModel):
-                if trained.folder not in self._warm:  # what is set up at the first use is no part of a summary's time
+                if trained.folder not in self._warm:  # setup at the first use does not count towards a summary's time
                     list(trained.decoding_as(max_new_tokens=1).stream([article]))
                     self._warm.add(trained.folder)
                 trained = trained.decoding_as(choice.num_beams, choice.max_new_tokens)
             began = time.monotonic()
             ((_, summary),) = trained.stream([article])
-        except (ValueError, NotImplementedError) as error:  # what transformers refuses beams with
+        except (ValueError, NotImplementedError) as error:  # raised by transformers if it refuses beams
             reason = " ".join(str(error).split())[:300]
             return Answer(label, "", notes=(f"not written: {reason}",))
         return self._judge(label, summary, article, reference, time.monotonic() - began)
@@ -292,7 +292,7 @@ class Playground:
 
 
 def sample_documents() -> list[Document]:
-    """The samples, as documents to pick."""
+    """The samples as documents to pick."""
     return [Document(f"Sample, {name[:1].lower()}{name[1:]}", text, "") for name, text in SAMPLES.items()]
 
 
@@ -300,19 +300,19 @@ _WORDS = re.compile(r"[A-Za-z0-9]+|[^\W_]")
 
 
 def _most_words(text: str) -> int:
-    """The most words that ROUGE can count in a text; in some scripts it counts each letter as one."""
+    """The maximum number of words that ROUGE can count in a text; in some scripts each letter counts as one."""
     return sum(1 for _ in _WORDS.finditer(text))
 
 
 def check_text(text: str, what: str) -> None:
-    """Make sure that a text can be worked on; `what` names it in the message.
+    """Check that a text can be processed; `what` names it in the message.
 
     Raises:
-        ConfigError: it is too long, or contains characters that no text has.
+        ConfigError: it is too long, or contains invalid characters.
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(
-            f"The {what} has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it."
+            f"The {what} has {len(text):,} characters, but {MAX_CHARACTERS:,} is the most. Paste a part of it."
         )
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise ConfigError(f"The {what} is damaged: it contains a NUL byte or half a character. Copy it again.")

@@ -1,4 +1,4 @@
-"""Upload an export to the Hugging Face Hub, with the user's own token and only when it is asked for."""
+"""Upload an export to the Hugging Face Hub, with the user's own token and only on request."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from triptych.errors import ConfigError, InputError, ResultsError
 
 
 def check_destination(name: str) -> None:
-    """Make sure, before anything is exported, that an upload could be tried: a name that may be, and a token.
+    """Check before the export that an upload can be tried: the name is valid and there is a token.
 
     Args:
         name: USER/NAME, or NAME for the token's own user.
 
     Raises:
-        ConfigError: one of them is missing. The Hub is not asked.
+        ConfigError: one of the two is not given. The Hub is not contacted.
     """
     try:
         validate_repo_id(name)
@@ -27,18 +27,18 @@ def check_destination(name: str) -> None:
 
 
 def upload(folder: Path, name: str, public: bool = False) -> str:
-    """Upload a folder to the Hub as a model, which is made if it is missing.
+    """Upload a folder to the Hub as a model, which is created if missing.
 
     Args:
         folder: an export.
         name: USER/NAME, or NAME for the token's own user.
-        public: anyone may see the model; else it is private, and one that is public already is refused.
+        public: whether anyone may see the model; if not, an existing public model is refused.
 
     Returns:
         The address of the model.
 
     Raises:
-        ConfigError: there is no token, or the name cannot be one.
+        ConfigError: there is no token, or the name is invalid.
         ResultsError: the Hub cannot be reached or refuses; the folder stays as it is.
     """
     check_destination(name)
@@ -46,14 +46,14 @@ def upload(folder: Path, name: str, public: bool = False) -> str:
     try:
         model = hub.create_repo(name, private=not public, exist_ok=True).repo_id
         if not public and not hub.model_info(model).private:
-            raise ConfigError(f"The model {model!r} on the Hub is public. Give --public to upload to it all the same.")
+            raise ConfigError(f"The model {model!r} on the Hub is public. Give --public to upload to it anyway.")
         hub.upload_folder(repo_id=model, folder_path=folder, commit_message="Export of Triptych")
     except InputError:
         raise
-    except Exception as error:  # the HTTP library under huggingface_hub decides which
+    except Exception as error:  # the type depends on huggingface_hub's HTTP library
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ResultsError(
-            f"{str(folder)!r} is complete, and was not uploaded to {name!r}: {reason.rstrip('.')}. Try again with: "
+            f"{str(folder)!r} is complete, but was not uploaded to {name!r}: {reason.rstrip('.')}. Try again with: "
             f"hf upload {name} {folder}"
         ) from error
     return f"{hub.endpoint}/{model}"

@@ -1,4 +1,4 @@
-"""Short articles to try the page with, made up for it."""
+"""Short, made-up articles to try the page with."""
 
 SAMPLES = {
     "A bridge": (

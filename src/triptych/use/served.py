@@ -1,4 +1,4 @@
-"""Settings with which an export serves in other programs, and its scores by them next to the run's own decoding."""
+"""Generation settings of an export for other programs, and its scores with them next to the run's own decoding."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from triptych.storage.cache_place import cache_folder
 from triptych.use.summarizers import TrainedModel
 
 RUN_SETTINGS = "run_generation_config.json"
-GREEDY_SETTINGS = "generation_config.json"  # what other programs read unasked
+GREEDY_SETTINGS = "generation_config.json"  # what other programs read by default
 SAMPLING_SETTINGS = "sampling_generation_config.json"
 TEMPERATURE, TOP_P = 0.7, 0.9  # of the sampling settings
 DEFAULT_MEASURED = 16  # test documents
@@ -31,17 +31,17 @@ DEFAULT_MEASURED = 16  # test documents
 
 @dataclass(frozen=True)
 class SettingsScores:
-    """How summaries by one kind of settings score, as means over the measured documents.
+    """Scores of summaries with one kind of settings, as means over the measured documents.
 
     Attributes:
-        settings: the file of the settings in the export.
-        rouge: F1 in 0-100, by the names of `ROUGE_TYPES`.
-        words: of a summary.
+        settings: file of the settings in the export.
+        rouge: F1 in 0-100, by `ROUGE_TYPES`.
+        words: words of a summary.
         repeated_trigrams: share of a summary's trigrams that occurred earlier in it.
-        at_cap: share of the summaries that have as many tokens as they may have.
+        at_cap: share of the summaries with the maximum number of tokens.
         gain: ROUGE-1 minus that of the run's own decoding on the same documents, with the 95% interval; None for the
-            run itself, and its ends None where no spread can be estimated.
-        same: every summary is the run's own, word for word.
+            run itself. The ends of the interval are None if no spread can be estimated.
+        same: whether every summary is the run's own, word for word.
     """
 
     settings: str
@@ -55,12 +55,12 @@ class SettingsScores:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of an export.
+    """What was measured for an export.
 
     Attributes:
-        documents: how many test documents.
-        same_tokens: of these, how many give the tokens of training when document and what is around it are one text.
-        scores: of the run's own decoding first.
+        documents: number of test documents.
+        same_tokens: how many of them have the tokens of training if given as one text with what is around them.
+        scores: scores by settings, the run's own decoding first.
     """
 
     documents: int
@@ -70,7 +70,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Written:
-    """A summary, its scores by every metric, and whether it is as long as it may be."""
+    """A summary, its scores by every metric, and whether it has the maximum length."""
 
     text: str
     scores: Mapping[str, float]
@@ -78,10 +78,10 @@ class _Written:
 
 
 def settings_for_servers(plan: DecodingPlan, eos: int) -> dict[str, GenerationConfig]:
-    """Greedy and sampling settings for a document that is given as text or token ids, by their file in the export.
+    """Greedy and sampling settings for a document given as text or token ids, by their file in the export.
 
-    Without a ban on repeated phrases: given as token ids, the document's phrases would be banned too. Neither beams nor
-    such bans exist in most servers.
+    They do not ban repeated phrases: with token ids, the document's phrases would be banned too. Most servers have
+    neither beams nor such bans.
 
     Args:
         plan: the decoding of the run's suite.
@@ -103,20 +103,20 @@ def measure(
     most: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measured | str:
-    """Let an exported model summarize test documents of its run by every kind of settings, from token ids.
+    """Summarize test documents of the run with an exported model, from token ids, with every kind of settings.
 
     Args:
         trained: the run.
-        exported: what was exported, as transformers loads it.
+        exported: the exported model, as loaded by transformers.
         run: the run's folder.
-        most: how many documents, evenly over the test split; 0: nothing is measured.
-        progress: called with `(summaries written, summaries in all)`.
+        most: maximum number of documents, evenly spaced over the test split; 0: measure nothing.
+        progress: called with `(summaries written, total)`.
 
     Returns:
-        The scores, or the reason why there are none.
+        The scores, or the reason for their absence.
     """
     if most < 1:
-        return "it was not asked for"
+        return "it was not requested"
     recorded = record_folder(run)
     if not (recorded / "record.json").is_file():
         return "the adapter came without a run"
@@ -128,7 +128,7 @@ def measure(
     except InputError:
         return "the documents are no longer where the run read them"
     if record.data is None or corpus.data.fingerprint != record.data.fingerprint:
-        return "the documents are not those of the run any more"
+        return "the documents are no longer those of the run"
     total = len(corpus.test)
     chosen = [place * total // min(most, total) for place in range(min(most, total))]
     texts = [corpus.test.document(place) for place in chosen]
@@ -144,7 +144,7 @@ def measure(
             for index, ids in write_summaries(exported, prompts, settings, trained.decoding.batch_size):
                 written[index] = ids
                 progress(before + len(written), count)
-        except (ValueError, NotImplementedError) as error:  # what transformers refuses with
+        except (ValueError, NotImplementedError) as error:  # raised by transformers if it refuses
             return f"transformers refused, {' '.join(str(error).split())[:300].rstrip('.')}"
         found[name] = [
             judge(index, scoring.to_text(trained.base.tokenizer, written[index]), len(written[index]))
@@ -155,24 +155,24 @@ def measure(
 
 
 def _prompts(texts: Sequence[str], trained: TrainedModel) -> list[list[int]]:
-    """Token ids of prefix, document and separator, as the model was trained to read them."""
+    """Token ids of prefix, document and separator, as in training."""
     template, longest = trained.template, trained.max_document_tokens
     encoded = trained.text.document_ids(texts)
     return [[*template.prefix_ids, *ids[:longest], *template.separator_ids] for ids in encoded]
 
 
 def _same_tokens(prompt: list[int], trained: TrainedModel) -> bool:
-    """Whether a server that is given the prompt as one text reads the tokens of training."""
+    """Whether a server that gets the prompt as one text reads the tokens of training."""
     tokenizer, template = trained.base.tokenizer, trained.template
     document = prompt[len(template.prefix_ids) : len(prompt) - len(template.separator_ids)]
     frame = trained.text.frame
-    opening = frame.opening.removesuffix(trained.text.document_space)  # which is part of the document's ids
+    opening = frame.opening.removesuffix(trained.text.document_space)  # part of the document's ids
     text = opening + str(tokenizer.decode(document)) + frame.middle
     return list(tokenizer(text, add_special_tokens=not frame.chat, verbose=False)["input_ids"]) == prompt
 
 
 def _by_the_run(trained: TrainedModel, run: Path, judge: "_Judge", texts: Sequence[str]) -> list[_Written]:
-    """The run's own summaries: those that it stored, or where they are missing, written again."""
+    """The run's own summaries: the stored ones, or new ones if they are missing."""
     file = predictions_file(run)
     if file.is_file():
         stored = read_predictions(file)
@@ -183,13 +183,13 @@ def _by_the_run(trained: TrainedModel, run: Path, judge: "_Judge", texts: Sequen
 
 @dataclass(frozen=True)
 class _Judge:
-    """Scores summaries of chosen test documents.
+    """Score summaries of chosen test documents.
 
     Attributes:
         corpus: the run's documents.
-        chosen: places in its test split.
-        metrics: what scores, by name.
-        cap: the most tokens that a summary may have.
+        chosen: positions in its test split.
+        metrics: metrics by name.
+        cap: maximum number of tokens of a summary.
     """
 
     corpus: Corpus
@@ -229,13 +229,13 @@ def _means(name: str, rows: Sequence[_Written], own: Sequence[_Written]) -> Sett
 def write_summaries(
     model: PreTrainedModel, prompts: Sequence[list[int]], settings: GenerationConfig, batch_size: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield `(index, new token ids)` of prompts that are given as token ids, the longest first; chance has seed 0.
+    """Yield `(index, new token ids)` for prompts given as token ids, longest first; sampling has seed 0.
 
     Args:
-        model: of transformers, in eval mode.
-        prompts: token ids of each.
-        settings: for `generate`.
-        batch_size: prompts that are padded, on the left, to one length.
+        model: a transformers model in eval mode.
+        prompts: token ids of each prompt.
+        settings: settings for `generate`.
+        batch_size: number of prompts padded together, on the left.
     """
     eos = int(settings.eos_token_id)  # type: ignore[arg-type]
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))

@@ -1,4 +1,4 @@
-"""Load trained runs and adapters to summarize with them; those of one base model share it in memory."""
+"""Load trained runs and adapters to summarize with; those with the same base model share it in memory."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -34,7 +34,7 @@ from triptych.run.entries import SuiteEntry, recorded_entry, suite_entries
 from triptych.use import peft_adapters
 from triptych.use.find_run import WHAT
 
-CHUNK = 256  # documents that are sorted by length together
+CHUNK = 256  # documents sorted by length together
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Summary:
     """A summary, and how much of its document was read.
 
     Attributes:
-        text: without special tokens and outer white space.
+        text: the summary without special tokens and surrounding whitespace.
         num_tokens: tokens generated; None without a model.
-        at_cap: whether it has as many tokens as it may have, and so may be unfinished.
+        at_cap: whether it has the maximum number of tokens, and so may be unfinished.
         document_tokens: tokens of the whole document; None without a model.
-        read_tokens: how many of them were read, from the beginning.
+        read_tokens: how many of them, from the beginning, were read.
     """
 
     text: str
@@ -65,7 +65,7 @@ class Trained(ABC):
     """A trained run, a baseline or an adapter, ready to summarize.
 
     Attributes:
-        label: the label of the run; for an adapter that peft saved, the folder's name.
+        label: the label of the run; for an adapter saved by peft, the folder's name.
         kind: the method or baseline.
         folder: where it was loaded from.
         suite: its settings.
@@ -78,7 +78,7 @@ class Trained(ABC):
         return f"<{type(self).__name__} {self.label!r} ({self.kind}) from {str(self.folder)!r}>"
 
     @overload
-    def summarize(self, documents: str) -> str: ...  # type: ignore[overload-overlap]  # a text is an iterable of texts
+    def summarize(self, documents: str) -> str: ...  # type: ignore[overload-overlap]  # a string is an iterable of strings
 
     @overload
     def summarize(self, documents: Iterable[str]) -> list[str]: ...
@@ -86,13 +86,13 @@ class Trained(ABC):
     def summarize(self, documents: str | Iterable[str]) -> str | list[str]:
         """Summarize one document, or several in order.
 
-        A document longer than `limits.document_tokens`, or than the model's context leaves room for, is cut at its end.
+        A document longer than `limits.document_tokens` or than the room in the model's context is cut at its end.
 
         Args:
             documents: a text, or several.
 
         Returns:
-            The summary of one text; a list for several.
+            The summary of a text; a list for several.
 
         Raises:
             DataError: a document is empty.
@@ -104,7 +104,7 @@ class Trained(ABC):
         for number, text in enumerate(texts, 1):
             if not isinstance(text, str):
                 raise TypeError(
-                    f"summarize takes a text, or several as a list, and document {number} of {len(texts)} is "
+                    f"summarize takes a text, or several as a list, but document {number} of {len(texts)} is "
                     f"{shorten(repr(text))} ({type(text).__name__})."
                 )
             if not text.strip():
@@ -114,7 +114,7 @@ class Trained(ABC):
 
     @abstractmethod
     def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
-        """Yield `(index, summary)` of each document as soon as its batch is done, the longest documents first."""
+        """Yield `(index, summary)` of each document as soon as its batch is done, longest documents first."""
 
 
 class TrainedBaseline(Trained):
@@ -132,17 +132,17 @@ class TrainedBaseline(Trained):
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A base model in memory, on a machine; its tensors are shared by every run that was trained on it."""
+    """A base model in memory on a machine; all runs trained on it share its tensors."""
 
     base: BaseModel
     model: PreTrainedModel
     machine: Machine
 
     def assemble(self, change: Change, prompt: Prompt) -> EngineModel:
-        """A model of the same structure, changed; what is not trained stays the base's own tensors.
+        """Build a changed model of the same structure; what is not trained shares the base's tensors.
 
         Args:
-            change: puts the trained parts into the model.
+            change: function that puts the trained parts into the model.
             prompt: the text around each document.
         """
         template = Template.of(RunningText.of(self.base.tokenizer, prompt))
@@ -150,7 +150,7 @@ class LoadedBase:
 
 
 class TrainedModel(Trained):
-    """A model as a method changed it; its frozen tensors are the base's, shared with the other loaded runs."""
+    """A model changed by a method; its frozen tensors are the base's, shared with the other loaded runs."""
 
     def __init__(
         self,
@@ -173,12 +173,12 @@ class TrainedModel(Trained):
 
     @property
     def is_prompt(self) -> bool:
-        """Whether what was trained is a prompt or prefix, which is part of no layer and cannot be merged."""
+        """Whether a prompt or prefix was trained, which is not part of a layer and cannot be merged."""
         return self.adapted.virtual_tokens is not None or self.adapted.prefix is not None
 
     @property
     def max_document_tokens(self) -> int:
-        """Tokens of a document that are read: `limits.document_tokens`, or what the context leaves where that is less.
+        """Tokens of a document that are read: `limits.document_tokens`, or the room in the context if that is less.
 
         Raises:
             ConfigError: the context has no room for a document.
@@ -195,11 +195,11 @@ class TrainedModel(Trained):
         return min(wanted, left)
 
     def decoding_as(self, num_beams: int | None = None, max_new_tokens: int | None = None) -> "TrainedModel":
-        """The same model with another decoding.
+        """The same model with different decoding.
 
         Args:
             num_beams: beams; None: as in the run.
-            max_new_tokens: tokens of a summary, at most; None: as in the run.
+            max_new_tokens: maximum tokens of a summary; None: as in the run.
         """
         other, most = copy.copy(self), max_new_tokens or self.decoding.max_new_tokens
         other.decoding = replace(
@@ -235,15 +235,15 @@ def load_summarizer(
     """Load a run or an adapter, ready to summarize.
 
     Args:
-        folder: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
-        model: the base model, where it is not available under the name that it was trained on.
-        device: cpu, cuda or mps; None: the best there is.
-        precision: fp32, bf16 or fp16, in place of the run's own.
-        plain: load a quantised base model in plain matrices, which hold its dequantised values.
+        folder: `OUT/runs/LABEL/SEED`, or an adapter saved by peft.
+        model: the base model, if it is not available under its recorded name.
+        device: cpu, cuda or mps; None: the best available.
+        precision: fp32, bf16 or fp16, instead of the run's own.
+        plain: load a quantized base model as plain matrices with its dequantized values.
 
     Raises:
-        InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained
-            with.
+        InputError: there is nothing to load, a file was changed, or the model or tokenizer is not the one used in
+            training.
     """
     return SummarizerLoader(model, device, precision, plain).load(Path(folder))
 
@@ -252,7 +252,7 @@ def load_summarizers(folders: Sequence[Path], model: str | None = None, device: 
     """Load several runs or adapters, in order; each base model is in memory once.
 
     Raises:
-        InputError: as `load_summarizer` does.
+        InputError: as for `load_summarizer`.
     """
     loader = SummarizerLoader(model, device)
     return [loader.load(Path(folder)) for folder in folders]
@@ -264,8 +264,8 @@ def summarize_all(
     """Yield `(run, id, summary)` of every document by every loaded run; memory does not grow with the documents.
 
     Args:
-        loaded: what summarizes.
-        documents: `(id, text)` of each.
+        loaded: the loaded runs.
+        documents: `(id, text)` of each document.
     """
     source = iter(documents)
     while chunk := list(islice(source, CHUNK)):
@@ -276,14 +276,14 @@ def summarize_all(
 
 @dataclass
 class SummarizerLoader:
-    """Loads runs one after the other and keeps the base models that it has read.
+    """Load runs one after another, keeping the base models in memory.
 
     Attributes:
-        model: the base model, where it is not available under its recorded name.
-        device: cpu, cuda or mps; None: the best there is.
-        precision: fp32, bf16 or fp16, in place of the runs' own.
-        plain: load a quantised base model in plain matrices, which hold its dequantised values.
-        bases: what was read.
+        model: the base model, if it is not available under its recorded name.
+        device: cpu, cuda or mps; None: the best available.
+        precision: fp32, bf16 or fp16, instead of the runs' own.
+        plain: load a quantized base model as plain matrices with its dequantized values.
+        bases: the base models loaded so far.
     """
 
     model: str | None
@@ -293,7 +293,7 @@ class SummarizerLoader:
     bases: dict[tuple[BaseModel, str], LoadedBase] = field(default_factory=dict)
 
     def load(self, folder: Path) -> Trained:
-        """As `load_summarizer` does."""
+        """Load a run or an adapter; see `load_summarizer`."""
         if peft_adapters.is_peft_folder(folder):
             return self._adapter(folder)
         if not (record_folder(folder) / "record.json").is_file():
@@ -354,12 +354,12 @@ class SummarizerLoader:
         if key not in self.bases:
             machine = start_machine(self.device, key[1])
             try:
-                _ = base.tokenizer  # a missing one is reported before the weights are read
+                _ = base.tokenizer  # report a missing tokenizer before reading the weights
                 model = base.load_plain() if self.plain else base.load(device=machine.device)
             except ModelError as error:
                 if self.model is not None:
                     raise
-                hint = "This was the base model. If it has moved, give its place with --model."
+                hint = "This was the base model. If it has moved, give its location with --model."
                 raise ModelError(f"{error}\n{hint}") from error
             model.requires_grad_(False)
             if machine.precision in LOW_PRECISION:

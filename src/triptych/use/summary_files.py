@@ -1,4 +1,4 @@
-"""Summaries written to a file: a line for each document, with its id, its own columns and a summary by each run."""
+"""Write summaries to a file: a line per document with its id, its own columns and a summary by each run."""
 
 import csv
 import io
@@ -18,17 +18,17 @@ ID = "id"
 
 
 def check_file(file: Path, overwrite: bool = False) -> None:
-    """Make sure that summaries can be written to a file, before a model is loaded.
+    """Check that summaries can be written to a file, before a model is loaded.
 
     Raises:
-        ConfigError: its name ends with neither .csv nor .jsonl.
-        ResultsError: it exists, and is not to be replaced, or is a folder.
+        ConfigError: its name does not end with .csv or .jsonl.
+        ResultsError: it exists and must not be replaced, or is a folder.
     """
     if file.suffix.lower() not in (".csv", ".jsonl"):
         raise ConfigError(f"--out {str(file)!r}: a file that ends with .csv or .jsonl is needed.")
     if file.is_dir() or (file.exists() and not overwrite):
         remedy = "give another name" if file.is_dir() else "give another name, or --overwrite"
-        raise ResultsError(f"{str(file)!r} exists already: {remedy}.")
+        raise ResultsError(f"{str(file)!r} already exists: {remedy}.")
 
 
 def write_summary_file(
@@ -38,18 +38,18 @@ def write_summary_file(
     progress: Callable[[int, int], None] = lambda done, total: None,
     each: Callable[[Trained, Summary], None] = lambda trained, summary: None,
 ) -> None:
-    """Write a line for each document, in order; the file is complete or absent.
+    """Write a line per document, in order; the file is complete or absent.
 
-    Its columns are `id`, those of the tables that the documents are from, and for each run the summary, whether it was
-    cut at the cap of new tokens (`at_cap`) and whether the end of the document was not read (`truncated`). Names that a
-    table has already get `generated_` before them, `id` too where a table's own `id` is not what its documents are
-    known by; those of several runs end with the run's label.
+    The columns are `id`, those of the documents' tables, and for each run the summary, whether it was cut at the cap
+    of new tokens (`at_cap`) and whether the end of the document was not read (`truncated`). Names that a table already
+    uses are prefixed with `generated_`, as is `id` if a table has an `id` column that is not used for its documents'
+    ids; with several runs, names end with the run's label.
 
     Args:
-        loaded: what summarizes.
+        loaded: the loaded runs.
         documents: the documents, opened with their cells.
-        file: .csv or .jsonl; replaced where it exists.
-        progress: called with how many of how many documents are done.
+        file: .csv or .jsonl; replaced if it exists.
+        progress: called with the number of documents done and the total.
         each: called with every summary.
 
     Raises:
@@ -76,7 +76,7 @@ def write_summary_file(
 
 
 def _summarized(loaded: Sequence[Trained], documents: Documents) -> Iterator[tuple[GivenDocument, list[Summary]]]:
-    """Each document with a summary by every run; memory does not grow with the documents."""
+    """Yield each document with a summary by every run; memory does not grow with the documents."""
     source = iter(documents)
     while chunk := list(islice(source, CHUNK)):
         texts = [document.text for document in chunk]
@@ -86,7 +86,7 @@ def _summarized(loaded: Sequence[Trained], documents: Documents) -> Iterator[tup
 
 
 def _id_name(documents: Documents) -> str:
-    """The column of ids: `id`, where each table that has one gives its ids by it."""
+    """The name of the id column: `id`, unless a table has an `id` column that is not used for its ids."""
     name = ID
     while any(name in source.names and name != source.key for source in documents.sources):
         name = f"generated_{name}"
@@ -94,7 +94,7 @@ def _id_name(documents: Documents) -> str:
 
 
 def _names(loaded: Sequence[Trained], taken: Sequence[str]) -> list[list[str]]:
-    """The columns of each run, none of them one that is taken."""
+    """The columns of each run, with names that are not taken."""
     labels = Counter(trained.label for trained in loaded)
     places = Counter[str]()
     made: list[list[str]] = []

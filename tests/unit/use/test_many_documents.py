@@ -164,7 +164,7 @@ def test_a_file_that_fails_half_way_is_not_there(notes, loud, tmp_path, monkeypa
     """The file is complete or absent; one that exists is kept until it is to be replaced."""
     made = tmp_path / "made.csv"
     made.write_text("mine")
-    with pytest.raises(ResultsError, match="exists already: give another name, or --overwrite"):
+    with pytest.raises(ResultsError, match="already exists: give another name, or --overwrite"):
         api.summarize_to_file("lora", str(notes), made)
 
     def broken(self, documents):

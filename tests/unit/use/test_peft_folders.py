@@ -75,7 +75,7 @@ def other_vocabulary():
     ("make", "said"),
     [
         (lambda: tokenizer_with(plain=["xyzzy"]), "the token 'xyzzy' is in only one of them"),
-        (lambda: tokenizer_with(eos_token="<|im_end|>"), "end with '<|im_end|>', and the model's with"),
+        (lambda: tokenizer_with(eos_token="<|im_end|>"), "end with '<|im_end|>', but the model's with"),
         (other_vocabulary, "has the id"),
     ],
 )

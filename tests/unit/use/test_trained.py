@@ -154,7 +154,7 @@ def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
 def test_what_is_no_text_is_refused_with_what_is_taken(given, said):
     """A number, or nothing among texts, gets a sentence on what `summarize` takes."""
     lead = summarizers.TrainedBaseline(entries.make_entry("lead-3", {}), Lead3(), Path("x"), Suite())
-    with pytest.raises(TypeError, match=f"summarize takes a text, or several as a list, and {said}"):
+    with pytest.raises(TypeError, match=f"summarize takes a text, or several as a list, but {said}"):
         lead.summarize(given)
 
 
