@@ -1,4 +1,4 @@
-"""What the tests share: small random models of two families, a few pairs, and the flag that lets slow tests run."""
+"""Shared fixtures: small random models of two families, a few pairs, and the flag that enables slow tests."""
 
 import gc
 import os
@@ -23,12 +23,12 @@ PROCESSES = CHECKOUT / "tests" / "processes"
 
 
 def pytest_addoption(parser):
-    """`--slow` runs what takes minutes."""
+    """Add `--slow` for tests that take minutes."""
     parser.addoption("--slow", action="store_true", help="also run what takes minutes: full size, browser, faults")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without `--slow`, slow tests are skipped, and say why; so are all of `processes`, which start commands anew."""
+    """Without `--slow`, skip slow tests with a reason, and all of `processes`, which start new processes."""
     if not config.getoption("--slow"):
         for item in items:
             if item.get_closest_marker("slow") or PROCESSES in item.path.parents:
@@ -36,14 +36,14 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    """What was imported and collected stays until the end: no run of a test searches it for garbage."""
+    """Exclude everything imported and collected so far from garbage collection during the tests."""
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _session():
-    """Everything that registers itself is known. One thread is the fastest for models this small, and gives the same
-    bits here and in processes of their own."""
+    """Import all plug-ins. One thread is fastest for models this small, and gives the same bits here as in child
+    processes."""
     import_plugins()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
@@ -51,7 +51,7 @@ def _session():
 
 @pytest.fixture(scope="module", autouse=True)
 def own_registry(_session):
-    """What a file of tests registers is gone afterwards."""
+    """Undo what a test file registers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
         yield
@@ -59,7 +59,7 @@ def own_registry(_session):
 
 @pytest.fixture(autouse=True)
 def own_signals():
-    """An interrupted command ignores further signals until its process ends: here that is until the test ends."""
+    """Restore signal handlers: an interrupted command ignores further signals until its process ends."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {signum: signal.getsignal(signum) for signum in signals}
     yield
@@ -69,7 +69,7 @@ def own_signals():
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Iterator[Path]:
-    """A folder to work in, with a cache of its own, for every process of a file's tests."""
+    """A working folder with its own cache, for every process of a file's tests."""
     folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
@@ -79,7 +79,7 @@ def workplace(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real articles and full-size shapes beside the checkout."""
+    """The folder next to the checkout with real articles and full-size shapes."""
     folder = CHECKOUT.parent / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the folder {folder}")
@@ -130,5 +130,5 @@ def world(request, worlds) -> World:
 
 @pytest.fixture
 def gpt2(worlds) -> World:
-    """GPT-2's kind alone."""
+    """The GPT-2 family only."""
     return worlds["gpt2"]

@@ -1,1 +1,1 @@
-"""What tests share: models, corpora, records, results folders and child processes made for them."""
+"""Shared by tests: models, corpora, records, results folders and child processes made for them."""

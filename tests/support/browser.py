@@ -1,4 +1,4 @@
-"""A browser without a window."""
+"""A headless browser."""
 
 import shutil
 

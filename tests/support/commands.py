@@ -1,4 +1,4 @@
-"""What a command line means, without running it."""
+"""Interpret a command line without running it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,6 @@ from triptych.config.reading import merge_settings
 
 
 def suite_settings(arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings of a suite that a command is given: preset, suite file, --set and flags."""
+    """The suite settings given to a command: preset, suite file, --set and flags."""
     options = make_parser().parse_args(arguments)
     return merge_settings(options.suite, chosen_preset(options), flag_settings(options))

@@ -1,4 +1,4 @@
-"""A byte tokenizer, data sets in memory, and corpora made of them."""
+"""A byte tokenizer, in-memory data sets, and corpora made from them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,11 @@ from triptych.corpus.prepare import Corpus, prepare
 from triptych.models.prompts import Prompt
 
 EOS = 256
-SEPARATOR = "\n\nTL;DR:"  # eight tokens: one a byte
+SEPARATOR = "\n\nTL;DR:"  # eight tokens, one per byte
 
 
 def byte_tokenizer(bos: str | None = None, eos: str | None = "<eos>", after: str = "") -> PreTrainedTokenizerFast:
-    """A token for every byte, so that lengths can be worked out by hand; `bos` is put before every text, `after` after
+    """One token per byte, so that lengths can be worked out by hand; `bos` is put before every text, `after` after
     it."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))

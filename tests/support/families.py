@@ -36,7 +36,7 @@ FAMILIES = {
     "Phi3": {**GATED, "pad_token_id": 0},
     "SmolLM3": {**GATED, "pad_token_id": 0},
 }
-SCALED_LOGITS = {"Gemma2", "Granite", "Cohere"}  # a soft cap or a factor behind the head
+SCALED_LOGITS = {"Gemma2", "Granite", "Cohere"}  # a soft cap or a factor after the head
 
 
 def random_model(family: str):

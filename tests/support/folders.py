@@ -1,4 +1,4 @@
-"""Results folders written for tests, and changes to what they hold."""
+"""Write results folders for tests, and change their contents."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ GAINS = {"untuned": 0.0, "lead-3": 6.0, "prompt-tuning": 3.0, "lora": 8.0, "full
 def write_run(
     out: Path, suite: dict[str, Any], label: str, seed: int, gain: float | None = None, kind: str | None = None
 ) -> Path:
-    """Write a finished run whose ROUGE is `gain` above a common score of each document."""
+    """Write a finished run whose ROUGE is `gain` above a score common to all runs for each document."""
     kind = kind or label
     trained, has_model = bool(SIZES.get(kind)), kind != "lead-3"
     gain = GAINS[kind] if gain is None else gain
@@ -132,7 +132,7 @@ def write_results(
     seeds: tuple[int, ...] = (0, 1),
     **changes: Any,
 ) -> Path:
-    """Write a results folder of a finished suite; untrained methods run under the first seed only."""
+    """Write the results folder of a finished suite; untrained methods run only with the first seed."""
     suite = Suite(**{"name": out.name, "methods": methods, "seeds": seeds, **changes}).model_dump(mode="json")
     out.mkdir(parents=True)
     (out / "suite.json").write_text(json.dumps(suite))
@@ -149,7 +149,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def edit_record(out: Path, run: str, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change a record on purpose: without its digest, which would give the change away."""
+    """Change a record and remove its digest, which would reveal the change."""
 
     def changed(record: dict[str, Any]) -> None:
         change(record)

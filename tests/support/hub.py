@@ -1,6 +1,6 @@
-"""A Hugging Face Hub on this machine: repositories with their commits, in the Hub's own layout, and a log of requests.
+"""A local Hugging Face Hub: repositories with their commits, in the Hub's own layout, and a log of requests.
 
-It answers what `huggingface_hub`, `transformers` and `datasets` ask: files by name, branch, tag or commit, with the
+It answers requests of `huggingface_hub`, `transformers` and `datasets`: files by name, branch, tag or commit, with the
 headers and redirects of the Hub; listings; errors with the Hub's codes; and the steps of an upload.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LARGE = (".safetensors", ".parquet", ".bin")  # kept apart from the repository, as Git LFS does
+LARGE = (".safetensors", ".parquet", ".bin")  # stored outside the repository, like Git LFS
 TOKEN = "hf_of_this_test"
 USER = "someone"
 NOT_FOUND_ANONYMOUSLY = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username or password."}
@@ -30,8 +30,8 @@ class Repository:
     Attributes:
         commits: the files of each commit, by path.
         refs: the commit of each branch and tag.
-        gated: files are for those who were granted access, which nobody was.
-        private: seen only with the token.
+        gated: files require granted access, which nobody has.
+        private: visible only with the token.
     """
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Repository:
     private: bool = False
 
     def commit(self, files: Mapping[str, bytes], *refs: str) -> str:
-        """Add a commit with exactly these files, and let `main` and other refs name it; returns its id."""
+        """Add a commit with exactly these files, point `main` and other refs to it, and return its id."""
         listed = "".join(f"{path} {sha256(content).hexdigest()}\n" for path, content in sorted(files.items()))
         name = sha1(f"{len(self.commits)}\n{listed}".encode()).hexdigest()
         self.commits[name] = dict(files)
@@ -48,13 +48,13 @@ class Repository:
         return name
 
     def find(self, revision: str) -> str | None:
-        """The commit that a branch, a tag or a commit id names."""
+        """The commit of a branch, tag or commit id."""
         return self.refs.get(revision, revision if revision in self.commits else None)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was answered: with which status, and whether the token was shown."""
+    """An answered request, with its status and whether it had the token."""
 
     method: str
     path: str
@@ -67,9 +67,9 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         repositories: by kind, `models` or `datasets`, and full name.
-        renamed: names that redirect to another, as `gpt2` does to `openai-community/gpt2`.
+        renamed: names that redirect to another, like `gpt2` to `openai-community/gpt2`.
         requests: the log.
-        dies_in: the ending of a large file's path in the middle of which the server ends, once it is asked for.
+        dies_in: path ending of large files; on a request for one, the server dies halfway through sending it.
     """
 
     daemon_threads = True
@@ -80,30 +80,30 @@ class Hub(ThreadingHTTPServer):
         self.renamed: dict[str, str] = {}
         self.requests: list[Request] = []
         self.large: dict[str, bytes] = {}
-        self.endings: dict[str, str] = {}  # of the paths of large files, by digest
+        self.endings: dict[str, str] = {}  # path endings of large files, by digest
         self.dies_in: str | None = None
         self.dead = False
 
     @property
     def endpoint(self) -> str:
-        """What HF_ENDPOINT is set to."""
+        """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     @property
     def store(self) -> str:
-        """Where large files lie: another host by its name, as it is with the Hub."""
+        """The address of large files, on a host with another name as on the Hub."""
         return f"http://localhost:{self.server_address[1]}/large"
 
     def repository(self, kind: str, name: str) -> Repository:
-        """The repository of a name, made where it is missing."""
+        """The repository with a name, created if missing."""
         return self.repositories.setdefault((kind, name), Repository())
 
     def asked(self, method: str = "") -> list[str]:
-        """The paths of the requests so far, those of one method alone if it is given."""
+        """The paths of the requests so far, only those of `method` if given."""
         return [request.path for request in self.requests if method in ("", request.method)]
 
     def end(self) -> None:
-        """End the server; whatever is asked of it afterwards finds nobody."""
+        """Stop the server; later requests get no answer."""
         self.dead = True
         threading.Thread(target=self.shutdown, daemon=True).start()
         self.socket.close()
@@ -111,7 +111,7 @@ class Hub(ThreadingHTTPServer):
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """Inside, the hub answers."""
+    """Run the hub within the block."""
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -123,16 +123,16 @@ def serving(hub: Hub) -> Iterator[Hub]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
+    """Handle one connection."""
 
     protocol_version = "HTTP/1.1"
     server: Hub
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: requests are in the log of the hub."""
+        """Do nothing: requests are in the hub's log."""
 
     def do_HEAD(self) -> None:
-        """As GET, without the content."""
+        """Like GET, without the content."""
         self._answer()
 
     def do_GET(self) -> None:
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _error(404)
 
     def _repository(self, kind: str, name: str, files: bool) -> Repository | Answer:
-        """The repository, or why it is not shown; `files`: its files are asked for, which gates guard."""
+        """The repository, or why it is not shown; `files`: the request is for its files, which may be gated."""
         if to := self.server.renamed.get(name):
             return 307, {"Location": self.path.replace(f"/{name}", f"/{to}", 1)}, b""
         found = self.server.repositories.get((kind, name))
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def _resolve(self, kind: str, parts: list[str]) -> Answer:
-        """A file of a revision: a small one itself, of a large one where it lies."""
+        """A file of a revision: the content of a small one, the location of a large one."""
         at = parts.index("resolve")
         found = self._repository(kind, "/".join(parts[:at]), files=True)
         if not isinstance(found, Repository):
@@ -230,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {"X-Repo-Commit": commit, "ETag": f'"{_git_id(content)}"'}, content
 
     def _large(self, digest: str) -> Answer:
-        """A large file: received, or sent from where a range begins."""
+        """Receive a large file, or send it from the start of the range."""
         if self.command == "PUT":
             self.server.large[digest] = self.body
             return 200, {"ETag": f'"{digest}"'}, b""
@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 206, {"Content-Range": f"bytes {start}-{end}/{len(content)}"}, content[start : end + 1]
 
     def _api(self, kind: str, parts: list[str]) -> Answer:
-        """What is known of a repository and its revisions."""
+        """Information on a repository and its revisions."""
         size = next((i for i in (1, 2) if parts[i : i + 1] in ([], *([step] for step in _STEPS))), 0)
         name, steps = "/".join(parts[:size]), parts[size:]
         found = self._repository(kind, name, files=steps[:1] in (["tree"], ["paths-info"]))
@@ -333,12 +333,12 @@ def _error(status: int, code: str = "", message: str = "Not here.") -> Answer:
 
 
 def _git_id(content: bytes) -> str:
-    """The id that git gives to a file."""
+    """The git id of a file."""
     return sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
 
 
 def _folders(files: Mapping[str, bytes]) -> list[str]:
-    """Every folder, the top one first."""
+    """Every folder, top one first."""
     found = {""}
     for path in files:
         parts = path.split("/")[:-1]
@@ -347,7 +347,7 @@ def _folders(files: Mapping[str, bytes]) -> list[str]:
 
 
 def _listing(files: Mapping[str, bytes], folder: str, recursive: bool) -> list[dict[str, Any]]:
-    """Files and folders in a folder, or below it too."""
+    """Files and folders in a folder, and below it if `recursive`."""
     start = f"{folder}/" if folder else ""
     entries = []
     for path in _folders(files)[1:]:

@@ -1,11 +1,11 @@
-"""Runs of a suite in the process of a test, in place of child processes."""
+"""Runs of a suite in the test's process instead of child processes."""
 
 from triptych.results import json_files
 from triptych.run import entries, experiment
 
 
 def run_here(job, lock, listener, start=None) -> None:
-    """Carry out a run in this process; `tests/processes/test_suite.py` is about child processes."""
+    """Carry out a run in this process; `tests/processes/test_suite.py` tests child processes."""
     out = job.folder.parents[2]
     made, table = entries.resolve(json_files.read_json(out / "suite.json"))
     experiment.run_experiment(

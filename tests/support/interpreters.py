@@ -10,4 +10,4 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 """
-"""What a child runs first in which importing torch or a library that needs it fails."""
+"""Code that a child process runs first so that importing torch or a library that needs it fails."""

@@ -1,4 +1,4 @@
-"""Laws that hold for every registered method; each has a broken toy in `laws/test_laws.py`."""
+"""Laws that hold for every registered method; `laws/test_laws.py` has a toy that breaks each."""
 
 import random
 from dataclasses import replace
@@ -39,10 +39,10 @@ MEASURED = {name for section in (Parameters, Loss, Rouge, Cost) for name in sect
 
 
 class BiasOnly(Method):
-    """Trains the vectors of the blocks alone: biases and the weights of norms."""
+    """Trains only the vectors of the blocks: biases and the weights of norms."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze all but vectors."""
+        """Freeze everything but vectors."""
         freeze(parts)
         for parameter in parts.blocks.parameters():
             parameter.requires_grad_(parameter.ndim == 1)
@@ -72,7 +72,7 @@ class SerialAdapter(Method):
     inner: int = Field(4, ge=1, description="width of the bottleneck")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze all and hang a bottleneck behind each block."""
+        """Freeze everything and add a bottleneck after each block."""
         freeze(parts)
         for block in parts.blocks:
             block.bottleneck = Bottleneck(parts.hidden_size, self.inner, parts.head.weight, context.generator)
@@ -87,7 +87,7 @@ def _through_bottleneck(block: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def law_explained(cls: type[Plugin]) -> None:
-    """Every option of a plug-in has help text, and the class has a line that says what it is."""
+    """Every option of a plug-in has help text, and the class has a summary line."""
     own = [base.__doc__ for base in CONTRACTS]
     assert cls.__doc__ and cls.__doc__ not in own and cls.summary_line().endswith(".")
     for name, field in cls.model_fields.items():
@@ -95,7 +95,7 @@ def law_explained(cls: type[Plugin]) -> None:
 
 
 def law_trains_exactly_what_it_says(method: Method, world: World) -> None:
-    """What is trained does not depend on what required a gradient before; a method that trains trains something."""
+    """What is trained does not depend on what required gradients before; a method that trains does train something."""
     found = []
     for before in (True, False):
         parts = world.parts()
@@ -106,8 +106,7 @@ def law_trains_exactly_what_it_says(method: Method, world: World) -> None:
 
 
 def law_gradients_reach_exactly_what_is_trained(method: Method, world: World) -> None:
-    """The tensors that the loss sends gradients to are those that are counted, saved and trained: no fewer, no
-    others."""
+    """The tensors that get gradients from the loss are exactly those that are counted, saved and trained."""
     adapted = world.adapt(method)
     disturb(adapted)
     trained = adapted.trained_parameters()
@@ -119,7 +118,7 @@ def law_gradients_reach_exactly_what_is_trained(method: Method, world: World) ->
 
 
 def _leaves(loss: Tensor) -> set[int]:
-    """Ids of the tensors at the ends of the graph behind a loss."""
+    """Ids of the leaf tensors of a loss's graph."""
     seen, ahead, leaves = set(), [loss.grad_fn], set()
     while ahead:
         node = ahead.pop()
@@ -133,7 +132,7 @@ def _leaves(loss: Tensor) -> set[int]:
 
 
 def law_only_what_is_trained_changes(method: Method, world: World) -> None:
-    """After two steps at a high rate every trained tensor has moved, and no bit of anything else."""
+    """After two steps at a high rate, every trained tensor has changed, and no bit of anything else."""
     loop = world.loop(method, max_epochs=1, global_batch_size=6, learning_rate=0.1, warmup_fraction=0.0)
     before = _all_tensors(loop.model.adapted)
     train(loop)
@@ -149,7 +148,7 @@ def _all_tensors(adapted: AdaptedModel) -> dict[str, Tensor]:
 
 
 def law_chance_comes_from_the_generator(method: Method, world: World) -> None:
-    """The same seed gives the same adaptation whatever else was drawn; another seed another one, if chance is used."""
+    """The same seed gives the same adaptation whatever else was drawn; with randomness, another seed another one."""
 
     def adapted(seed: int, elsewhere: int) -> tuple[dict[str, Tensor], bool]:
         random.seed(elsewhere)
@@ -169,7 +168,7 @@ def law_chance_comes_from_the_generator(method: Method, world: World) -> None:
 
 
 def law_saved_is_whole(method: Method, world: World, folder) -> None:
-    """What is saved after training, put into a freshly adapted model, gives bit-equal logits."""
+    """What is saved after training gives bit-equal logits when loaded into a freshly adapted model."""
     loop = world.loop(method, max_epochs=1, global_batch_size=6)
     train(loop)
     adapted = loop.model.adapted
@@ -188,8 +187,8 @@ def law_saved_is_whole(method: Method, world: World, folder) -> None:
 
 
 def law_summaries_do_not_depend_on_the_batch(method: Method, world: World) -> None:
-    """Greedily and with four beams, a summary made alone is the one made in a padded batch, finished rows among
-    them."""
+    """With greedy decoding and four beams, a summary generated alone equals the one from a padded batch that also has
+    finished rows."""
     model = world.model(method)
     disturb(model.adapted)
     documents = [pair.document_ids for pair in world.pairs[:6]]
@@ -206,7 +205,7 @@ def law_summaries_do_not_depend_on_the_batch(method: Method, world: World) -> No
 
 
 def law_paths_agree(method: Method, world: World) -> None:
-    """Logits only where they are read give the loss and the gradients of the model's own forward within 1e-5."""
+    """Logits computed only where they are read give the loss and gradients of the model's own forward within 1e-5."""
     adapted = world.adapt(method)
     disturb(adapted)
     batch = collate(world.pairs, world.template)
@@ -218,8 +217,8 @@ def law_paths_agree(method: Method, world: World) -> None:
 
 
 def law_blocks_can_be_recomputed(method: Method, world: World) -> None:
-    """Blocks that are computed again in the backward pass give the very bits of those that are kept, in training mode;
-    the probe says so, and the formula of their FLOPs is found."""
+    """Blocks recomputed in the backward pass give the same bits as kept ones, in training mode; the probe confirms it,
+    and their FLOPs formula is found."""
     model = world.model(method)
     disturb(model.adapted)
     assert probe_recomputation(model)
@@ -235,7 +234,7 @@ def law_blocks_can_be_recomputed(method: Method, world: World) -> None:
 
 
 def law_can_be_sketched(method: Method, world: World) -> None:
-    """On the `meta` device a method gives the very names, shapes and `requires_grad` that it gives on weights."""
+    """On the `meta` device, a method gives the same names, shapes and `requires_grad` as on weights."""
 
     def shapes(adapted: AdaptedModel) -> dict[str, tuple]:
         return {name: (tuple(p.shape), p.dtype, p.requires_grad) for name, p in all_parameters(adapted).items()}
@@ -249,19 +248,19 @@ def law_can_be_sketched(method: Method, world: World) -> None:
 
 
 def law_does_not_measure_itself(method: Method, world: World) -> None:
-    """A method's notes are words about what it did: nothing that a record measures stands among them."""
+    """A method's notes describe what it did: they contain nothing that a record measures."""
     notes = world.adapt(method).notes
     assert not MEASURED & set(notes)
 
 
 def law_says_how_long_its_prompt_is(method: Method, world: World) -> None:
-    """The positions that a method announces before a model is loaded are those that it takes."""
+    """The number of positions that a method announces before a model is loaded is the number it takes."""
     adapted = world.adapt(method)
     assert method.num_virtual_tokens_added() == adapted.num_virtual_tokens + adapted.prefix_length
 
 
 def law_trains_in_the_one_loop(method: Method, world: World) -> None:
-    """The loop lowers the loss on what it trains on, by the loss and the trained tensors alone."""
+    """The loop lowers the loss on its training pairs, using only the loss and the trained tensors."""
     loop = world.loop(method, max_epochs=6, learning_rate=0.02)
     batch = collate(world.pairs, world.template)
 
@@ -276,7 +275,7 @@ def law_trains_in_the_one_loop(method: Method, world: World) -> None:
 
 
 def law_untuned_is_the_model(method: Method, world: World) -> None:
-    """A method that is not trained gives the untouched model's logits, bit by bit."""
+    """An untrained method gives the untouched model's logits, bit for bit."""
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
         own = target_logits(world.engine(AdaptedModel(world.parts())).on_plain_path(), batch)

@@ -39,7 +39,7 @@ ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def make_prediction(index: int, label: str, seed: int, level: float, num_words: int = 24) -> records.Prediction:
-    """A prediction and its reference, of words that overlap by chance; R-1 scatters around `level`."""
+    """A prediction and its reference, with words that overlap by chance; R-1 scatters around `level`."""
     generator = random.Random(f"{label} {seed} {index}")
     reference = (
         " ".join(random.Random(index).choices(WORDS, k=11))
@@ -59,20 +59,20 @@ def make_prediction(index: int, label: str, seed: int, level: float, num_words: 
 
 
 def give_losses(predictions: tuple[records.Prediction, ...], level: float, generator: random.Random) -> None:
-    """Losses of the documents around `level`, which is their mean."""
+    """Give documents losses whose mean is `level`."""
     noise = [random.Random(index).gauss(0, 0.5) + generator.gauss(0, 0.1) for index in range(len(predictions))]
     for prediction, value in zip(predictions, noise, strict=True):
         prediction.scores |= {"loss": level + value - sum(noise) / len(noise), "targets": 20.0}
 
 
 def mean(values: list[float | None]) -> float | None:
-    """The mean of what is there; None where nothing is."""
+    """The mean of the values that are not None; None if there are none."""
     there = [value for value in values if value is not None]
     return sum(there) / len(there) if there else None
 
 
 def make_history(label: str, seed: int, epochs: int, steps: int) -> tuple[dict, ...]:
-    """Training losses at every fourth step, a validation loss after each epoch."""
+    """Training losses at every fourth step, and a validation loss after each epoch."""
     generator = random.Random(f"{label} {seed}")
     top, low = 3.9, LEVEL[label][0] if label in LEVEL else 3.0
     lines: list[dict] = []
@@ -310,7 +310,7 @@ def make_results(
 
 
 def write_results(results: Results, out: Path) -> None:
-    """Made-up results as a results folder."""
+    """Write made-up results as a results folder."""
     json_files.write_json(out / "suite.json", results.suite.model_dump(mode="json"))
     for run in results.runs:
         folder = out / "runs" / run.record.label / str(run.record.seed)
@@ -330,7 +330,7 @@ HOSTILE = "a #b $c$ _d_ @e \"f\" 'g' <script>alert(1)</script> </script> \\n & *
 
 
 def hostile_results():
-    """A suite in which names, summaries, notes and errors try to be markup."""
+    """A suite whose names, summaries, notes and errors look like markup."""
     results = make_results(("untuned", "lora", "full"), failed=(("full", 0),))
     for run in results.runs:
         run.record.error = HOSTILE if run.record.error else None

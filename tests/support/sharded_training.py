@@ -1,4 +1,4 @@
-"""Run by two ranks: small models trained whole by each rank, and sharded over both; what came out goes to a JSON file.
+"""Run by two ranks: train small models whole on each rank and sharded over both; write the results to a JSON file.
 
 PYTHONPATH=tests python -m torch.distributed.run --standalone --nproc-per-node 2 -m support.sharded_training FILE [all]
 """
@@ -37,7 +37,7 @@ RECIPE = {
     "learning_rate": 0.01,
     "micro_batch_size": 1,
 }
-SMALL = 64  # of the vocabulary, for families that have no more
+SMALL = 64  # vocabulary size that all families have
 DECODING = {"num_beams": 2, "max_new_tokens": 6, "no_repeat_ngram_size": 3, "length_penalty": 1.0, "min_new_tokens": 0}
 
 
@@ -56,13 +56,13 @@ def world_of(family: str, machine: Machine) -> World:
 
 
 def assembled(world: World, method: Method, machine: Machine) -> EngineModel:
-    """An adapted model, whole on each rank where the machine has one process, else sharded."""
+    """An adapted model, whole on each rank if the machine has one process, else sharded."""
     model = make_ready_to_shard(replace(world, machine=machine).model(method))
     return model.shard() if machine.num_processes > 1 else model
 
 
 def losses_of(loop: Loop, steps: int | None = None) -> list[float]:
-    """Train to the end, or for a number of steps: the losses of all steps and evaluations."""
+    """Train to the end or for a number of steps, and return the losses of all steps and evaluations."""
     found: list[float] = []
     while not loop.finished and loop.state.progress.step != steps:
         if loop.evaluation_due:
@@ -74,7 +74,7 @@ def losses_of(loop: Loop, steps: int | None = None) -> list[float]:
 
 
 def summaries_of(model: EngineModel) -> list[list[int]]:
-    """Summaries of six documents; of a sharded model each rank writes three."""
+    """Summaries of six documents; with a sharded model, each rank writes three."""
     documents = [np.arange(3 + 2 * i, 12 + 4 * i, dtype=np.int32) for i in range(6)]
     own = [i for i in range(6) if model.machine.owns(i)]
     model.eval()
@@ -84,7 +84,7 @@ def summaries_of(model: EngineModel) -> list[list[int]]:
 
 
 def outcome(world: World, method: Method, machine: Machine, **changes) -> dict:
-    """What training gives: losses, summaries, trained tensors, bytes, notes."""
+    """The results of training: losses, summaries, trained tensors, bytes, notes."""
     model = assembled(world, method, machine)
     recipe = {**RECIPE, **changes}
     losses = losses_of(replace(world, machine=machine).loop_of(model, **recipe)) if method.trains else []
@@ -101,7 +101,7 @@ def outcome(world: World, method: Method, machine: Machine, **changes) -> dict:
 
 
 def resumed(world: World, method: Method, machine: Machine) -> tuple[list[float], list[float]]:
-    """The losses after the fourth step, without an interruption and with one."""
+    """The losses after the fourth step, without and with an interruption."""
     world = replace(world, machine=machine)
     loop = world.loop_of(assembled(world, method, machine), **RECIPE)
     losses_of(loop, steps=4)
@@ -113,9 +113,9 @@ def resumed(world: World, method: Method, machine: Machine) -> tuple[list[float]
 
 
 def gradients_of(world: World, method: Method, machine: Machine) -> list[float]:
-    """Of the last step of an epoch, with an odd number of micro-batches: the gradients' norm, and their sizes clipped.
+    """Norm and clipped sizes of the gradients in the last step of an epoch, with an odd number of micro-batches.
 
-    What Adam does with a gradient does not depend on its scale, so that losses would not show a wrong one.
+    Adam's updates do not depend on the scale of gradients, so the losses would not reveal a wrong one.
     """
     loop = replace(world, machine=machine).loop_of(assembled(world, method, machine), **RECIPE)
     loop.state.progress.cursor = 2
@@ -134,7 +134,7 @@ def gradients_of(world: World, method: Method, machine: Machine) -> list[float]:
 
 
 def main(file: str, everything: bool) -> None:
-    """Try it, and write what came out."""
+    """Run all cases and write the results."""
     import_plugins()
     ranks, alone = start_machine("cpu", "fp32"), Machine(OneProcess("cpu", "fp32"), "fp32")
     found: dict = {"methods": {}, "gradients": {}, "resumed": {}, "bf16": {}}

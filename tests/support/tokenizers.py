@@ -1,4 +1,4 @@
-"""Tokenizers of several kinds, made here from a few sentences, and chat templates for them."""
+"""Tokenizers of several kinds, trained here on a few sentences, and chat templates for them."""
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -13,7 +13,7 @@ TEXTS = [
 
 
 def finished(backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer with BOS before every text and EOS."""
+    """A tokenizer with an EOS token that puts BOS before every text."""
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))]
     )
@@ -21,12 +21,12 @@ def finished(backend: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def llama(scheme: str) -> PreTrainedTokenizerFast:
-    """SentencePiece-like BPE: `prepend` as in the files of Llama 2, else Metaspace with that scheme."""
+    """SentencePiece-like BPE: `prepend` as in Llama 2's files, else Metaspace with that scheme."""
     backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     spaces = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     if scheme == "prepend":
         backend.normalizer = spaces
-        backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # while it is trained, to be quick
+        backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # during training, for speed
     else:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=True)
     special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
@@ -40,7 +40,7 @@ def llama(scheme: str) -> PreTrainedTokenizerFast:
 
 
 def unigram() -> PreTrainedTokenizerFast:
-    """SentencePiece's own kind, with white space normalised, as in T5 and XGLM."""
+    """SentencePiece's Unigram with normalized whitespace, as in T5 and XGLM."""
     backend = Tokenizer(models.Unigram())
     backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
@@ -78,7 +78,7 @@ KINDS = {
 
 
 def turns(user: str, assistant: str, before: str = "") -> str:
-    """A chat template by what it writes for a turn of each."""
+    """A chat template from what it writes for a user's and an assistant's turn."""
     return (
         before
         + "{% for m in messages %}{% if m['role'] == 'user' %}"
@@ -90,7 +90,7 @@ def turns(user: str, assistant: str, before: str = "") -> str:
 
 
 def alike(turn: str, before: str = "") -> str:
-    """A chat template that writes both turns alike."""
+    """A chat template that writes both turns the same way."""
     return turns(turn, turn, before)
 
 

@@ -1,4 +1,4 @@
-"""Small random models of two families with a few pairs, and what laws do with them."""
+"""Small random models of two families with a few pairs, and helpers for the laws."""
 
 import copy
 from collections.abc import Callable
@@ -22,7 +22,7 @@ VOCABULARY = 3072  # of the embedded tokenizer
 
 
 def random_gpt2() -> GPT2LMHeadModel:
-    """GPT-2's kind: tied head, `Conv1D`, learned positions, dropout."""
+    """GPT-2's architecture: tied head, `Conv1D`, learned positions, dropout."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=VOCABULARY,
@@ -38,7 +38,7 @@ def random_gpt2() -> GPT2LMHeadModel:
 
 
 def random_llama() -> LlamaForCausalLM:
-    """Llama's kind: a head of its own, `nn.Linear`, rotary positions, grouped queries."""
+    """Llama's architecture: untied head, `nn.Linear`, rotary positions, grouped queries."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -75,13 +75,13 @@ class World:
         return take_apart(copy.deepcopy(self.prototype))
 
     def sketch(self) -> ModelParts:
-        """The same on the `meta` device, with attention whose products are all counted."""
+        """The same on the `meta` device, with an attention implementation whose products are all counted."""
         model = BaseModel(str(self.folder)).structure()
         model.set_attn_implementation("eager")
         return take_apart(model)
 
     def context(self, seed: int = 0) -> Context:
-        """What a method may use, with a generator of its own."""
+        """What a method may use, with its own generator."""
         return Context(self.tokenizer, torch.Generator().manual_seed(seed), torch.arange(VOCABULARY))
 
     def adapt(self, method: Method, seed: int = 0) -> AdaptedModel:
@@ -89,7 +89,7 @@ class World:
         return self.model(method, seed).adapted
 
     def model(self, method: Method, seed: int = 0) -> EngineModel:
-        """The same under the engine, with logits where the loss is read and no other ability."""
+        """The same under the engine, with logits only where the loss is read and no other ability."""
         untouched = copy.deepcopy(self.prototype)
         model = EngineModel.assemble(
             untouched, lambda parts: method.adapt(parts, self.context(seed)), self.template, self.machine
@@ -97,11 +97,11 @@ class World:
         return with_abilities(model, logits_at_targets=True)
 
     def engine(self, adapted: AdaptedModel, **abilities: bool) -> EngineModel:
-        """An adapted model under the engine, to compute with; for training it has the wrong modes."""
+        """An adapted model under the engine for computing; its modes are wrong for training."""
         return under_engine(adapted, self.template, self.machine, **abilities)
 
     def plan(self, **changes) -> TrainingPlan:
-        """A short recipe: 12 documents an epoch in steps of 4."""
+        """A short recipe: 12 documents per epoch, in steps of 4."""
         recipe = TrainingPlan(
             learning_rate=0.05,
             weight_decay=0.01,
@@ -123,14 +123,14 @@ class World:
         return self.loop_of(self.model(method, seed), seed=seed, **changes)
 
     def loop_of(self, model: EngineModel, scaler=None, **changes) -> Loop:
-        """The same of a given model."""
+        """The same for a given model."""
         plan = self.plan(**changes)
         return Loop(model, self.pairs, plan, TrainingState.begin(model.adapted, plan, scaler))
 
 
 class OneProcess:
-    """What accelerate gives to one process on a device in a precision; a process has one Accelerator, and the tests' is
-    of the CPU in fp32.
+    """Stand-in for accelerate's Accelerator in one process, on a device in a precision: a process has only one, and the
+    tests' is for the CPU in fp32.
     """
 
     is_main_process, num_processes, process_index = True, 1, 0
@@ -155,7 +155,7 @@ def on_device(world: World, device: str, precision: str) -> World:
 
 
 def under_engine(adapted: AdaptedModel, template: Template, machine: Machine, **abilities: bool) -> EngineModel:
-    """An adapted model with logits where the loss is read, and with further abilities or without that one."""
+    """An adapted model with logits only where the loss is read, changed by `abilities`."""
     count = sum(parameter.numel() for parameter in adapted.parts.model.parameters())
     model = EngineModel(adapted, TrainingModes(adapted.parts.model), template, machine, count)
     return with_abilities(model, **{"logits_at_targets": True, **abilities})
@@ -175,8 +175,8 @@ def train(
     """Train to the end.
 
     Args:
-        loop: where training begins.
-        validate: gives the validation loss; without it every evaluation gains.
+        loop: the loop to run.
+        validate: returns the validation loss; without it, every evaluation improves.
         on_step: called after each optimizer step.
         on_epoch: called after each evaluation.
     """
@@ -189,14 +189,14 @@ def train(
 
 
 def sequence_and_labels(pair: Pair, template: Template) -> tuple[Tensor, Tensor]:
-    """A pair as transformers wants it, EOS fed as well: ids and labels [1, T], -100 where no loss is read."""
+    """A pair in transformers' format, with EOS as input too: ids and labels [1, T], -100 where no loss is read."""
     before = [*template.prefix_ids, *pair.document_ids.tolist(), *template.separator_ids]
     after = [*pair.summary_ids.tolist(), template.eos_id]
     return torch.tensor([before + after]), torch.tensor([[-100] * len(before) + after])
 
 
 def disturb(adapted: AdaptedModel, scale: float = 0.1, seed: int = 0) -> None:
-    """Move what is trained away from where it began, so that no adapter is the identity."""
+    """Move what is trained away from its initial values, so that no adapter is the identity."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.trained_parameters().values():
@@ -214,7 +214,7 @@ def all_parameters(adapted: AdaptedModel) -> dict[str, torch.nn.Parameter]:
 
 
 def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
-    """Gradients of what is trained, by name."""
+    """Gradients of the trained parameters, by name."""
     trained = adapted.trained_parameters()
     found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     return {
@@ -223,6 +223,6 @@ def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
 
 
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """The largest difference of any two numbers; the names must be the same."""
+    """The largest difference between any two numbers; the names must be the same."""
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
