@@ -37,7 +37,7 @@ def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
     """While the lock is held `fresh` is refused and OUT stays where and what it is; afterwards it is set aside."""
     out = tmp_path / "out"
     with claim_folder(out, SUITE):
-        with pytest.raises(ResultsError, match="Another process works"), claim_folder(out, OTHER, fresh=True):
+        with pytest.raises(ResultsError, match="Another process is using"), claim_folder(out, OTHER, fresh=True):
             pytest.fail("the folder was claimed twice")
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         assert json_files.read_json(out / "suite.json")["seeds"] == [0]
@@ -54,7 +54,7 @@ def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, caps
         small = ["--methods", "lead-3", "--set", "limits.test_documents=2", "limits.train_documents=4"]
         assert cli.main(["compare", "--fresh", "--out", str(out), *small]) == 2
         assert sorted(out.rglob("*")) == before and not (tmp_path / "out.before-1").exists()
-    assert "Another process works" in capsys.readouterr().err
+    assert "Another process is using" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["compare"], ["compare", "--within", "1h"], ["train", "lead-3"]])
@@ -64,7 +64,7 @@ def test_a_folder_at_work_is_refused_before_anything_is_prepared(tmp_path, monke
     with claim_folder(tmp_path / "out", SUITE):
         (tmp_path / "out/suite.json").unlink()
         assert cli.main([*command, "--out", str(tmp_path / "out")]) == 2
-    assert "Another process works" in capsys.readouterr().err
+    assert "Another process is using" in capsys.readouterr().err
 
 
 def test_a_folder_moved_between_opening_and_locking_is_not_taken_for_the_new_one(tmp_path, monkeypatch):

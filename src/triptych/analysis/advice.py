@@ -33,7 +33,7 @@ class Rival:
         p_value_adjusted: the corrected p-value; None if not tested.
         is_significant: whether the two methods differ significantly.
         decision: `different`, `equivalent` or `undecided`; None if not tested.
-        not_worse: whether this method is shown to be worse than the best by less than the margin.
+        not_worse: whether this method is shown not to be worse than the best by the margin or more.
     """
 
     label: str

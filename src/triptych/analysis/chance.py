@@ -12,8 +12,8 @@ from triptych.analysis.power import StudyDesign
 
 RANGE = 0.9  # confidence level of the range given for a seed SD
 
-# Assumptions without a pilot, in points of ROUGE F1. On CNN/DailyMail (SmolLM2-135M, docs/results), the differences of
-# documents between two trained methods with one seed have an SD of 8.8 to 12.2, 11.7 in the middle, and those between
+# Assumptions without a pilot, in points of ROUGE F1. On CNN/DailyMail (SmolLM2-135M, docs/results), the per-document
+# differences between two trained methods with one seed have an SD of 8.8 to 12.2, 11.7 in the middle, and those between
 # two seeds of the last layers 10.3 to 10.9. An SD of 5 for the methods and 7.5 for each seed gives 11.7 and 10.6.
 ASSUMED_DOCUMENT_SD = 5.0
 ASSUMED_NOISE_SD = 7.5
@@ -35,7 +35,7 @@ class Chance:
     seeds: tuple[float, float]
 
     def design(self, documents: int, seeds: int, alpha: float) -> StudyDesign:
-        """Return the design with these numbers of documents and seeds, for its power under the decision rule.
+        """Return the study design for these numbers of documents and seeds.
 
         Args:
             documents: number of test documents.

@@ -1,4 +1,4 @@
-"""Find what models get wrong by checking summaries against their articles, with intervals and tests; uses no model."""
+"""Check summaries for errors against their articles, without another model, with intervals and tests."""
 
 from collections.abc import Mapping, Sequence
 

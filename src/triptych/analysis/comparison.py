@@ -45,7 +45,7 @@ def compare_results(results: Results) -> Comparison:
         ResultsError: the runs cannot go into one table, or none finished.
     """
     refuse_unfair(results.runs)
-    if results.files is None:  # else the files scored are options of their runs
+    if results.files is None:  # the options of a scored run are its file, which differs
         refuse_unlike_seeds(results.runs)
     finished = [run for run in results.runs if run.done]
     if not finished:
@@ -165,7 +165,7 @@ def _scores(results: Results) -> dict[str, dict[str, Sample]]:
 
 
 def _num_seeds(results: Results) -> dict[str, int]:
-    """The number of seeds of each trained method; a system whose files were scored may be one, so it counts."""
+    """The number of seeds of each trained method; systems whose files were scored count as trained."""
     may_be = results.files is not None
     return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].trained or may_be)}
 

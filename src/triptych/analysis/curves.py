@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation losses of one run in nats per target token, by increasing spending."""
+    """The validation losses of one run in nats per target token, in order of spending."""
 
     label: str
     seed: int

@@ -261,7 +261,7 @@ def _few_sets(results: Results) -> list[str]:
 
 
 def _unequal_search(results: Results) -> list[str]:
-    """Warn about unequal search budgets: documents trained on, or rates where older records lack those."""
+    """Warn about unequal search budgets, in documents trained on, or in rates if older records lack those."""
     budgets: dict[str, int] = {}
     found = [(run.record.label, run.record.search) for run in results.runs if run.done and run.trained]
     trials = [trial for _, search in found if search is not None for trial in search.trials]

@@ -66,7 +66,7 @@ class Total:
 
     @classmethod
     def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
-        """Build it from each method's seed variance, observed or drawn, and the other properties of its seeds."""
+        """Compute it from each method's seed variance, observed or drawn, and the other properties of its seeds."""
         kept = [variance - part.shared * (1 - 1 / part.df) for variance, part in zip(variances, parts, strict=True)]
         dfs = [part.df for part in parts]
         if len(set(dfs)) == 1:

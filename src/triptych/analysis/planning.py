@@ -16,7 +16,7 @@ from triptych.errors import ConfigError
 from triptych.text import formats
 
 MOST_SEEDS = 10
-USUAL_SEEDS = 3  # fewer only if the budget allows no more
+USUAL_SEEDS = 3  # fewer only if the budget does not allow this many
 LEAST_DOCUMENTS = 50  # in the test split, if the data have that many
 LEAST_EPOCHS = 2
 LEAST_TRAIN_DOCUMENTS, LEAST_TRAIN_SHARE = 200, 0.1
@@ -138,8 +138,7 @@ class Planner:
                 return found
         if (found := self.cheapest(trainings[-1])) and _fits(found, budget):
             return found
-        # The difference is out of reach: for any budget, so training is kept; or for this one, so training is at its
-        # minimum.
+        # The difference is out of reach: with any budget, and training is kept; or with this one, and it is minimal.
         within_reach = any(need is not None and need <= self.test_available for need in self.needs.values())
         for seeds in (range(USUAL_SEEDS, MOST_SEEDS + 1), range(2, 3), range(1, 2)):
             for training in trainings[-1:] if within_reach else trainings:

@@ -99,7 +99,7 @@ def _take(folder: Path, instead: str) -> FileLock:
             lock = FileLock(path, wait=False, create=True)
         except BlockingIOError:
             if time.monotonic() > patience:
-                raise ResultsError(f"Another process works in {str(folder)!r}; wait for it, or {instead}.") from None
+                raise ResultsError(f"Another process is using {str(folder)!r}; wait for it, or {instead}.") from None
             time.sleep(0.1)
             continue
         except OSError as error:

@@ -210,7 +210,7 @@ def read_and_score(request: Request, name: str, progress: ScoringProgress) -> Re
 
 
 def publish(results: Results, out: Path, report: bool) -> Comparison:
-    """Compare, and write the scored predictions, `comparison.json`, the tables and, if asked, the reports to a folder.
+    """Compare, and write scored predictions, `comparison.json`, the tables and, if requested, reports to a folder.
 
     Raises:
         ResultsError: the folder holds something else, or cannot be written.

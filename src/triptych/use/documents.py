@@ -149,7 +149,7 @@ def _expand(source: str, notes: list[str]) -> list[str]:
     if not path.exists() and glob.has_magic(source):
         found = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
         if not found:
-            raise DataError(f"No file is named like {source!r}.")
+            raise DataError(f"No file matches {source!r}.")
         return sorted(found, key=_natural)
     if not path.is_file():
         raise DataError(f"There is no file {source!r} to summarize.")

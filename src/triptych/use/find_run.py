@@ -19,7 +19,7 @@ from triptych.storage.files import named_path
 BEST = "@best"
 _ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter saved by peft
 _RUNS = ("runs/*/*", "*/*", "*")  # below OUT, below its runs, below a method
-WHAT = "a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved (with adapter_config.json)"
+WHAT = "a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter saved by peft (with adapter_config.json)"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _best(out: Path) -> FoundRun:
     mean = f"{means[best][0]:.{digits_of(measure)}f}"
     parts = [f"{out}{BEST} is {runs[0]}: of the trained methods, {best} has the best mean {name}, {mean}"]
     if len(runs) > 1:
-        parts[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
+        parts[0] += f", and of its {len(runs)} seeds this one has the lowest validation loss"
     close = [
         label for label in trained if label != best and not shown_to_differ(comparison.tests, measure, best, label)
     ]

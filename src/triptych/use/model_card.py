@@ -141,8 +141,8 @@ def _what(model: TrainedModel) -> str:
     name = code(portable_name(model.suite.model))
     if not model.base.is_published:
         stored = "" if model.base.quantization == NONE else f" {_DEQUANTIZED}"
-        return f"{what} they work with the base model {name} alone, which is in `base/`.{stored}"
-    return f"{what} they work with the base model {name} alone, which is not in this folder."
+        return f"{what} they work only with the base model {name}, which is in `base/`.{stored}"
+    return f"{what} they work only with the base model {name}, which is not in this folder."
 
 
 def _use(model: TrainedModel) -> str:
@@ -161,7 +161,7 @@ def _asked(model: TrainedModel) -> str:
     parts = [f"the text {before} before it" if prompt.before else "", f"{after} after it" if prompt.separator else ""]
     texts = " and ".join(part for part in parts if part) or "nothing around it"
     if prompt.chat:
-        return f"It is, with {texts}, the user's turn of the model's chat template; the summary is the assistant's."
+        return f"With {texts}, it is the user's turn of the model's chat template; the summary is the assistant's."
     return f"It is read with {texts}."
 
 

@@ -85,7 +85,7 @@ def import_gradio() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by its import
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import gradio
@@ -160,7 +160,7 @@ def _form(gradio: Any, playground: Playground) -> None:
     ) -> Iterator[str]:
         note, (picked, its_own) = "", pick(place)
         if reference and reference.split() == its_own.split() and (article or "").split() != picked.split():
-            reference, note = "", " The reference is that of the document picked, not of this article: no scores."
+            reference, note = "", " The reference belongs to the picked document, not to this article: no scores."
         asked = (int(beams), int(length)) if usual is not None else (None, None)
         if usual is not None and asked != usual:
             note += " Decoded differently than in the comparison."

@@ -229,11 +229,11 @@ class Playground:
         """
         chosen = self.labels if choice.labels is None else [each for each in self.labels if each in choice.labels]
         if not chosen or len(chosen) < len(set(choice.labels or ())):
-            raise ConfigError("Choose at least one of the methods that are offered.")
+            raise ConfigError("Choose at least one of the offered methods.")
         if choice.seed is not None and choice.seed not in self.seeds:
             raise ConfigError("No run has finished with this seed.")
         if choice.num_beams is not None and not 1 <= choice.num_beams <= MAX_BEAMS:
-            raise ConfigError(f"From 1 to {MAX_BEAMS} beams can be chosen.")
+            raise ConfigError(f"Choose from 1 to {MAX_BEAMS} beams.")
         if choice.max_new_tokens is not None and not 1 <= choice.max_new_tokens <= self.most_new_tokens:
             raise ConfigError(f"A summary may have from 1 to {self.most_new_tokens} tokens.")
         return chosen

@@ -75,7 +75,7 @@ def test_a_named_column_is_that_of_the_tables(notes):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("nowhere.txt", "There is no file"), ("*.doc", "No file is named like"), ("below", "holds no text .*scan.pdf")],
+    [("nowhere.txt", "There is no file"), ("*.doc", "No file matches"), ("below", "holds no text .*scan.pdf")],
 )
 def test_what_holds_no_document_is_named(source, message, tmp_path, monkeypatch):
     """A missing file, a pattern that nothing matches, and a folder without texts are one message each."""

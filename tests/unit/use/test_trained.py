@@ -861,7 +861,7 @@ def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monke
     assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
     assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored(label)[0]
     card = (folder / "README.md").read_text()
-    assert "library_name: peft" in card and "alone, which is in `base/`" in card
+    assert "library_name: peft" in card and ", which is in `base/`" in card
     assert (folder / "base/model.safetensors").read_bytes() == weights_of(finished, "prompt-tuning").read_bytes()
     if label == "infix-tuning":  # between article and separator: peft has no word for it
         assert not (folder / "adapter_config.json").exists() and "after the document" in card
