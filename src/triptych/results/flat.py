@@ -1,4 +1,4 @@
-"""A comparison as flat lines, one for each method: the columns of `comparison.csv` and of a DataFrame."""
+"""A comparison as flat rows, one for each method: the columns of `comparison.csv` and of a DataFrame."""
 
 from typing import Any
 

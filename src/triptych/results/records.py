@@ -555,7 +555,7 @@ class Comparison(Part):
 
 
 class MeasureChance(Part):
-    """The variation of the difference between two trained methods on one measure that a plan assumes, as SDs."""
+    """Standard deviations that a plan assumes for the difference between two trained methods on one measure."""
 
     measure: str
     units: str

@@ -1,1 +1,1 @@
-"""Score predictions that exist already, without a model."""
+"""Score existing predictions, without a model."""

@@ -382,7 +382,7 @@ def _check_texts(path: Path, rows: Sequence[Line]) -> None:
 def join_predictions(
     systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_order: bool = False
 ) -> Joined:
-    """Bring every system to the same documents in the same order.
+    """Align all systems on the same documents in the same order.
 
     Files are joined by id if all have ids, on the ids that all share; else by order, if all have the same number of
     rows. All systems are scored against the same references: those in `references`, else in the first file with any.

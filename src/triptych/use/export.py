@@ -260,7 +260,7 @@ def _example(trained: TrainedModel) -> str:
 
 
 def _template(name: str, values: dict[str, Any] | None = None, written: Callable[[Any], str] = ascii) -> str:
-    """A file of the export with each `@name@` replaced by its value; values themselves are not searched.
+    """A file of the export with each `@name@` replaced by its value; placeholders within values stay as they are.
 
     Args:
         name: name of the file.

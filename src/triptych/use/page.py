@@ -207,7 +207,7 @@ def _form(gradio: Any, playground: Playground) -> None:
         stop = gradio.Button("Stop", elem_id="stop")
         clear = gradio.Button("Clear", elem_id="clear")
     results = gradio.HTML(elem_id="results", label="Summaries", padding=False, js_on_load=_COPY)
-    # Through the queue like everything else: the server accepts no posts elsewhere
+    # Through the queue like everything else: the server rejects all other POST requests
     document.input(pick, document, [article, reference], api_visibility="private")
     given = [article, reference, document, labels, seed, beams, length]
     running = button.click(run, given, results, concurrency_limit=1, api_visibility="private")

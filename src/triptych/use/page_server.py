@@ -130,7 +130,7 @@ def application(page: Any, host: str, out: Path | None = None) -> Any:
     """The page as an ASGI application that answers only requests for `allowed_hosts(host)`.
 
     Args:
-        page: of `build_page`.
+        page: a page from `build_page`.
         host: the address it will listen on.
         out: a results folder whose reports are also served; None: no files are served.
     """
@@ -183,7 +183,7 @@ def serving(page: Any, host: str, port: int, out: Path | None = None) -> Iterato
     """Serve the page within the block, yielding its address.
 
     Args:
-        page: of `build_page`.
+        page: a page from `build_page`.
         host: the address to listen on.
         port: the port to listen on; 0: any free one.
         out: as for `application`.

@@ -27,7 +27,7 @@ MAX_SHOWN = 20_000  # characters of an article to show with what a summary used 
 MAX_EXAMPLES = 200  # test documents to pick from
 MAX_BEAMS = 8
 LEAST_COPIED = 4  # consecutive words that are marked as copied
-LEAST_LETTERS = 4  # in an article's word for it to be marked as also in the summary
+LEAST_LETTERS = 4  # minimum length of an article's word that is marked because the summary has it too
 # words of a summary times words of its reference: at this size, ROUGE-L needs a table of 32 MB and two seconds
 MAX_PAIRS = 4_000_000
 

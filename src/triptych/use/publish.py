@@ -16,7 +16,7 @@ def check_destination(name: str) -> None:
         name: USER/NAME, or NAME for the token's own user.
 
     Raises:
-        ConfigError: one of the two is not given. The Hub is not contacted.
+        ConfigError: the name is invalid or there is no token. The Hub is not contacted.
     """
     try:
         validate_repo_id(name)
