@@ -626,7 +626,7 @@ def test_stored_predictions_are_scored_again(tmp_path, monkeypatch, capsys):
     (out / "scores/lead-words.json").write_text(json.dumps(kept))
     results = read_results(out)
     assert not results.runs[0].record.further_scores
-    assert any("lead-words are not of lead-3" in flag for flag in compare_results(results).flags)
+    assert any("lead-words do not cover lead-3" in flag for flag in compare_results(results).flags)
 
 
 def test_a_folder_of_scores_is_scored_again(good, bad, tmp_path, capsys):
