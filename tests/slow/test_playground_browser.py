@@ -155,7 +155,7 @@ def test_a_test_document_is_picked(browser, address):
     page.fill("#article textarea", ARTICLE)
     page.click("#run")
     assert not any("R-Lsum" in card for card in results(page))
-    assert "not of this article: no scores" in page.locator("#results").inner_text()
+    assert "not to this article: no scores" in page.locator("#results").inner_text()
     finish(page)
 
 
