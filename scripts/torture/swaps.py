@@ -288,8 +288,7 @@ def page(out: Path) -> str:
 
 
 def bundle_entries(out: Path) -> dict[str, bytes]:
-    """What the bundle of a folder would hold; the histories of its records stay out of what its readers compute
-    with."""
+    """Entries of the bundle of a folder, without the package's source."""
     found = bundle.gather(out).entries
     return {
         name: each.encode() if isinstance(each, str) else each.read_bytes()

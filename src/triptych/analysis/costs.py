@@ -15,7 +15,7 @@ class Size:
 
     Attributes:
         train_documents: training pairs.
-        validation_documents: evaluated before training, after every epoch and at the end.
+        validation_documents: evaluated before training and `1 / eval_every` times an epoch.
         test_documents: evaluated and summarized once.
         max_epochs: maximum number of passes over the training pairs.
         seeds: runs of each trained method; an untrained method runs once.

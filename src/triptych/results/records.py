@@ -511,7 +511,7 @@ class Comparison(Part):
     tests: list[PairedTest]
     pareto: list[str]  # labels that no other method beats on both test R-1 and training time
     pareto_parameters: list[str] = []  # the same for test R-1 and trainable parameters
-    verdict: str  # one sentence; "no clear winner" is possible
+    verdict: str  # a few sentences; "no clear winner" is possible
     flags: list[str]  # warnings about the whole comparison
     signature: str | None  # of the ROUGE scores
     inference: Inference | None = None  # None in files from before it was recorded
