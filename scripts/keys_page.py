@@ -25,8 +25,8 @@ its preset, else the one shown here. This page is written by `python scripts/key
 PRESETS = """## Presets
 
 A preset is what settings start from: `--preset NAME`. Without it, `triptych compare` alone takes `demo`; with a suite
-file, `--model` or `--data` it takes `assignment`. A suite file overrides the preset, flags override both, and `--set` overrides all of them.
-`--dry-run` shows what results. Only `demo` needs no GPU and no network.
+file, `--model` or `--data` it takes `assignment`. A suite file overrides the preset, flags override both, and `--set`
+overrides all of them. `--dry-run` shows what results. Only `demo` needs no GPU and no network.
 
 """
 

@@ -10,8 +10,8 @@ class LoRA(LowRankMethod):
     """LoRA: x W + (alpha / rank) x A B next to chosen weight matrices, W frozen (Hu et al. 2021).
 
     With row vectors x, A is [d_in, rank] and B is [rank, d_out]. The paper writes column vectors, h = W x + B A x, and
-    peft stores A and B that way: `lora_A.weight` [rank, d_in] and `lora_B.weight` [d_out, rank]. A starts Kaiming uniform and B at zero, so that training starts from
-    the base model.
+    peft stores A and B that way: `lora_A.weight` [rank, d_in] and `lora_B.weight` [d_out, rank]. A starts Kaiming
+    uniform and B at zero, so that training starts from the base model.
     """
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
