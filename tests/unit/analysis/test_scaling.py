@@ -133,7 +133,7 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ("[30, 10]", ["scaling.train_documents", "rising"]),
+        ("[30, 10]", ["scaling.train_documents", "increasing order"]),
         ("[0, 10]", ["scaling.train_documents"]),
         ("[10, 256]", ["256", "last point of the curve"]),
         ("many", ["scaling.train_documents"]),

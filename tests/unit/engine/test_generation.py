@@ -253,7 +253,7 @@ def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monke
         monkeypatch.setattr(SharedCache, "attend", sabotage)
     reasons, own = [], parts.model.config._attn_implementation
     assert own_loop_agrees(model, reasons.append) == (sabotage is None)
-    assert bool(reasons) == (sabotage is not None) and all("other logits" in reason for reason in reasons)
+    assert bool(reasons) == (sabotage is not None) and all("different logits" in reason for reason in reasons)
     assert (parts.model.config._attn_implementation == own) == (sabotage is not None)
 
 
