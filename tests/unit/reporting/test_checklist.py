@@ -37,7 +37,7 @@ ASKED = {
     "8.3 optimizer and its constants": "AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸)",
     "8.3 schedule and clipping": "Gradients are clipped at a norm of 1",
     "8.3 epochs and early stopping": "after 2 evaluations without improvement",
-    "8.3 learning rates": "Hyper-parameters of every method",
+    "8.3 learning rates": "Hyperparameters of every method",
     "8.3 choices and their reasons": "prompt-tuning has 20 virtual tokens: the length beyond which",
     "8.3 analysis of what was learned": "What each method learned",
     "8.3 analysis of differences": "Where the methods differ, and what these data do not show",

@@ -379,7 +379,7 @@ def test_blocks_that_were_computed_again_are_reported() -> None:
     run.record.training.recomputed, run.record.notes["recomputed_blocks"] = True, "memory ran out"
     document = report_data(results, make_comparison(results))
     recipe = {row[0]["text"]: row[1]["text"] for row in document["tables"]["recipe"]["rows"]}
-    assert recipe["Recomputation"].startswith("in lora each block was computed again in the backward pass, since")
+    assert recipe["Recomputation"].startswith("each block of lora was recomputed in the backward pass, since")
     assert {note["label"]: note["text"] for note in document["notes"]}["lora"].endswith("; memory ran out")
 
 
@@ -395,8 +395,8 @@ def test_longer_trials_are_reported_where_there_were_any() -> None:
                 run.record.search.trials[-1].documents = steps
         return {row[0].text: row[1].text for row in settings_table(results).rows}["Learning-rate search"]
 
-    assert " on short trials, the best two on longer ones, under the first seed" in recipe(40)
-    assert " on short trials, under the first seed" in recipe(10)
+    assert " in short trials, the best two also in longer ones, with the first seed" in recipe(40)
+    assert " in short trials, with the first seed" in recipe(10)
 
 
 def test_training_that_began_again_is_reported() -> None:

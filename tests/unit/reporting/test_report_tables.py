@@ -283,7 +283,7 @@ def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
     difference that would have been found are explained in either."""
     comparison = make_comparison(make_results(seeds=tuple(range(seeds))))
     caption = quality.tests_caption(comparison, ("rouge1", "loss"))
-    of_models = "Where a method has one seed, p is about the trained models, not about training again."
+    of_models = "Where a method has one seed, p is about the trained models, not about training with another seed."
     assert (of_models in caption) == (seeds == 1)
     size = comparison.inference.detectable["rouge1"]
     assert caption.startswith(

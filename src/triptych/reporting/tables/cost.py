@@ -13,8 +13,8 @@ def training_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "bonus",
-        "Training time and parameters. Training time is the sum of synchronised optimizer steps, "
-        "without preparation (a trunk cache made, too), evaluation, search and checkpoints; means over seeds.",
+        "Training time and parameters, means over seeds. Training time is the sum of the synchronised optimizer steps; "
+        "it excludes preparation (including building a trunk cache), evaluation, the search and saving checkpoints.",
         [
             Column("Training time", cost_of("train_seconds"), formats.seconds),
             Column("Added parameters", _parameters("num_added_parameters"), formats.count, formats.DASH),
@@ -25,7 +25,7 @@ def training_table(comparison: Comparison) -> ReportTable:
     )
 
 
-_MEMORY = "It is memory that no file backs: mapped data, caches and libraries are not part of it."
+_MEMORY = "It counts memory not backed by files: mapped data, caches and libraries are excluded."
 
 
 def compute_table(comparison: Comparison, device: str, num_devices: int) -> ReportTable:
@@ -47,12 +47,12 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
     return by_row(
         comparison,
         "compute",
-        f"Compute of training on {num_devices} {name} {'device' if num_devices == 1 else 'devices'}. Executed and "
-        "plain FLOPs follow from passes counted by dispatch: plain is the same job without the exact savings. "
-        f"Utilisation is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is "
-        "executed FLOPs for each second of a device. Peak memory is that of training, weights included; added is how "
-        "far it lies above what was in use before the first step. "
-        f"{'It is what the allocator handed out.' if device == 'cuda' else _MEMORY}"
+        f"Training compute on {num_devices} {name} {'device' if num_devices == 1 else 'devices'}. Executed and plain "
+        "FLOPs are computed from passes counted at dispatch; plain FLOPs are those of the same training without the "
+        f"exact speed-ups. Utilisation is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} in use; "
+        "the rate is executed FLOPs per device-second. Peak memory is the peak during training, including the weights; "
+        "added is how far it exceeds the memory in use before the first step. "
+        f"{'It is the memory handed out by the allocator.' if device == 'cuda' else _MEMORY}"
         f"{'' if measured else ' Energy was not measured.'}",
         [
             Column("GPU-seconds" if device == "cuda" else "Core-seconds", cost_of("device_seconds"), _tenths),
@@ -85,8 +85,8 @@ def clocks_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "clocks",
-        "Where the time of a run went: clocks that do not overlap, means over seeds. The learning-rate search is "
-        "made once for all seeds; its time and operations are given in all, and are in no other figure of cost.",
+        "Time spent in each phase of a run, without overlap; means over seeds. The learning-rate search is run once "
+        "for all seeds: its time and operations are totals and are not included in any other cost.",
         [
             Column("Start", clock("startup"), formats.seconds, formats.DASH),
             Column("Data", clock("preparation"), formats.seconds, formats.DASH),
@@ -96,7 +96,7 @@ def clocks_table(comparison: Comparison) -> ReportTable:
             Column("Generation", clock("generation"), formats.seconds, formats.DASH),
             Column("Saving", clock("checkpoint"), formats.seconds, formats.DASH),
             Column("Search", search("search_seconds"), formats.seconds, formats.DASH),
-            Column("Its FLOP", search("search_flops"), _flops, formats.DASH),
+            Column("Search FLOPs", search("search_flops"), _flops, formats.DASH),
         ],
     )
 
@@ -106,8 +106,8 @@ def generation_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "generation",
-        "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document "
-        "of median length takes alone; means over seeds.",
+        "Generating the summaries of the test split: time, documents per second in batches, and time for one document "
+        "of median length on its own; means over seeds.",
         [
             Column("Time", lambda row: row.cost.get("generation_seconds"), _short_time, formats.DASH),
             Column("Documents/s", lambda row: row.cost.get("documents_per_second"), _tenths, formats.DASH),

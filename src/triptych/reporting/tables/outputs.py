@@ -33,16 +33,16 @@ def checks_table(comparison: Comparison) -> ReportTable | None:
             body.append((label_cell(label, row), *[_estimate(name, checks.rows[label][name]) for name in names]))
     of_article = (
         "share of summaries with a number or a name that is not in the article; shares of words and of word "
-        "triples that it does not have; extractive coverage (share of words in fragments of the article) and density "
-        "(mean length of the fragment of a word, in words; Grusky et al., 2018); share of word pairs that are in its "
-        "first three sentences; "
+        "triples that are not in it; extractive coverage (share of words in fragments of the article) and density "
+        "(mean length, in words, of the fragment that a word belongs to; Grusky et al., 2018); share of word pairs "
+        "that are in its first three sentences; "
     )
-    known = of_article if checks.documents_known else "the articles are not within reach, so only "
+    known = of_article if checks.documents_known else "the articles are not available, so only "
     part = f" {checks.num_documents:,} documents." if checks.num_documents < comparison.num_documents else ""
     return ReportTable(
         "checks",
-        f"What models get wrong, in percent but for the density: {known}share of summaries that end without a full "
-        f"stop, and length in percent of the reference's. Under each mean its 95% interval.{part}",
+        f"What models get wrong, in percent except for density: {known}share of summaries that end without a full "
+        f"stop, and length as a percentage of the reference's. 95% intervals are below the means.{part}",
         ("Method", *[_CHECKS[name] for name in names]),
         tuple(body),
     )
@@ -66,7 +66,7 @@ def shape_table(comparison: Comparison) -> ReportTable:
 
     parts, rouge = [], ""
     if any(row.rouge_recall for row in comparison.rows.values()):
-        rouge = "ROUGE-1's precision (a long summary lowers it) and recall (a short one lowers it), "
+        rouge = "ROUGE-1 precision (lowered by long summaries) and recall (lowered by short ones), "
         parts = [
             Column(f"R-1 {part}", partial(rows.value, path=f"rouge_{part}.rouge1"), formats.rouge_score, formats.DASH)
             for part in ROUGE_PARTS
@@ -74,7 +74,7 @@ def shape_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "shape",
-        f"What the summaries look like: mean words of summary and reference, {rouge}share that ran into the "
+        f"What the summaries look like: mean number of words in summary and reference, {rouge}share that reached the "
         "limit of new tokens, share empty, share of word pairs not in the document, longest copied run of words, "
         "share of repeated word triples.",
         [

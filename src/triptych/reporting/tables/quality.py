@@ -31,11 +31,11 @@ def quality_table(comparison: Comparison) -> ReportTable:
                 *([_spread(row, "loss", formats.loss), _spread(row, "rouge1", formats.rouge_score)] if several else []),
             )
         )
-    spread = " Seed SD: standard deviation of the means of the training seeds." if several else ""
+    spread = " Seed SD: standard deviation of the means per training seed." if several else ""
     return ReportTable(
         "quality",
-        "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
-        f"(higher is better); under each its 95% interval.{spread} {comparison.subset}".rstrip(),
+        "Quality on the test split: loss in nats per target token (lower is better) and ROUGE as F1 in 0-100 (higher is "
+        f"better), with 95% intervals below.{spread} {comparison.subset}".rstrip(),
         ("Method", "Test loss", *measures.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
         tuple(body),
         widths=(0, 1.25, 1, 1, 1, 1, *((0.75, 0.75) if several else ())),
@@ -63,7 +63,9 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     names = " and ".join(measures.HEADINGS[metric] for metric in metrics)
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
     of_models = (
-        " Where a method has one seed, p is about the trained models, not about training again." if one_seed else ""
+        " Where a method has one seed, p is about the trained models, not about training with another seed."
+        if one_seed
+        else ""
     )
     inference = comparison.inference
     seen = [
@@ -76,8 +78,8 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     power = f" Minimum detectable difference between any two methods ({note}): {sizes}." if seen else ""
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
-        "difference, interval and p, corrected over the pairs of one measure, which agree with the decision "
-        f"(different: the interval excludes zero; equivalent: shown to be within the margin).{of_models}{power}"
+        "difference, interval and p; interval and p are corrected over the pairs of one measure, so that they agree "
+        f"with the decision (different: the interval excludes zero; equivalent: shown to be within the margin).{of_models}{power}"
     )
 
 
@@ -130,10 +132,9 @@ def scaling_table(comparison: Comparison) -> ReportTable | None:
         return None
     return ReportTable(
         "scaling",
-        "How each method gains with data: trained on seeded samples, each of which holds the smaller ones, for as many "
-        "epochs, with their own search. The gain in R-1 is over the line above, on the same test documents; p by "
-        "Holm's correction "
-        f"over all gains. {comparison.subset}".rstrip(),
+        "How each method improves with more data. The training samples are seeded and nested; the number of epochs is the "
+        "same, and each size has its own search. The gain in R-1 is over the row above, on the same test documents; p "
+        f"is corrected by Holm's method over all gains. {comparison.subset}".rstrip(),
         ("Method", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
         tuple(body),
     )
@@ -146,7 +147,7 @@ def further_scores_table(comparison: Comparison) -> ReportTable | None:
         return lambda row: row.further_scores.get(name)
 
     columns = [Column(name, of(name), formats.exact, formats.DASH) for name in rows.further_names(comparison)]
-    caption = "Further scores, as their metrics give them: means over seeds."
+    caption = "Further scores, as returned by their metrics; means over seeds."
     return by_row(comparison, "further", caption, columns) if columns else None
 
 

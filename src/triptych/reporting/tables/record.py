@@ -37,7 +37,7 @@ def record_tables(comparison: Comparison) -> list[ReportTable]:
     sheets.append(
         sheet(
             "exact-parameters",
-            "parameters: counts by unique storage, as recorded.",
+            "parameters: counts, shared storage counted once, as recorded.",
             [(name, path(f"parameters.{name}")) for name in Parameters.model_fields],
         )
     )
@@ -46,7 +46,7 @@ def record_tables(comparison: Comparison) -> list[ReportTable]:
         sheets.append(
             sheet(
                 f"exact-cost-{number}",
-                f"cost, {number} of {len(starts)}: means over seeds, of the search the sum, as recorded.",
+                f"cost, {number} of {len(starts)}: means over seeds (for the search, the sum), as recorded.",
                 [(name, path(f"cost.{name}")) for name in NUMERIC_COSTS[start : start + 5]],
             )
         )

@@ -35,7 +35,7 @@ def scored_files_table(results: Results) -> ReportTable:
         body.append((Cell("(references)"), Cell(scored.references.file), Cell(scored.references.sha256[:_DIGEST])))
     return ReportTable(
         "files",
-        "The files that were scored, and the beginning of each one's SHA-256.",
+        "The scored files and the first characters of their SHA-256.",
         ("System", "File", "SHA-256"),
         tuple(body),
         (0, 1, 2),
@@ -51,7 +51,7 @@ def scored_quality_table(comparison: Comparison) -> ReportTable:
     ]
     return ReportTable(
         "quality",
-        "Quality: ROUGE as F1 in 0-100 (higher is better), under each mean its 95% interval.",
+        "Quality: ROUGE as F1 in 0-100 (higher is better), with 95% intervals below the means.",
         ("System", *measures.ROUGE.values()),
         tuple(body),
     )
@@ -76,7 +76,7 @@ def scored_shape_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "shape",
-        "What the outputs look like: mean words of output and reference, share empty, share of repeated word triples"
+        "What the outputs look like: mean number of words in output and reference, share empty, share of repeated word triples"
         f"{copying if 'novel_bigrams' in known else ''}; means over a system's sets.",
         [columns[name] for name in known],
     )
@@ -92,7 +92,7 @@ def sets_table(results: Results, comparison: Comparison) -> ReportTable:
         )
         for run in results.runs
     ]
-    caption = "Every set of predictions by itself: mean ROUGE."
+    caption = "Mean ROUGE of every set of predictions."
     return ReportTable("sets", caption, ("System", "Set", *measures.ROUGE.values()), tuple(body))
 
 

@@ -8,7 +8,7 @@ from triptych.results.reading import Results, SavedRun
 from triptych.results.records import SearchResult, Trial
 from triptych.text import formats, measures
 
-_MARKED = " (*: the best rates, trained on for longer; the lower of their losses chose)"
+_MARKED = " (*: the best rates, trained for longer; the one with the lower loss was chosen)"
 
 
 def hyper_parameters_table(results: Results) -> ReportTable:
@@ -30,8 +30,8 @@ def hyper_parameters_table(results: Results) -> ReportTable:
         )
     return ReportTable(
         "hyper",
-        f"Hyper-parameters of every method: the learning rate and how it was found{marked}, the epochs and optimizer "
-        "steps trained (one value for each seed where they differ), and the options that the method was given.",
+        f"Hyperparameters of every method: learning rate and how it was found{marked}, epochs and optimizer steps trained "
+        "(one value per seed where they differ), and the method's options.",
         ("Method", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
         (0, 1, 2, 5),
@@ -47,28 +47,28 @@ def settings_table(results: Results) -> ReportTable:
     least = f"at least {decoding.min_new_tokens} and " if decoding.min_new_tokens else ""
     pairs = [
         *([("Base model", stored)] if (stored := _stored(results)) else []),
-        ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
+        ("Loss", "cross-entropy of the summary tokens and one end token, in nats; summed, then divided once"),
         ("Optimizer", {"adamw": "AdamW (Loshchilov and Hutter, 2019)", "adafactor": "Adafactor"}[training.optimizer]),
         ("Schedule", _schedule(results)),
         ("Epochs", _epochs(results)),
         (
             "Batch",
-            f"{training.global_batch_size} documents an optimizer step, in micro-batches of at most "
+            f"{training.global_batch_size} documents per optimizer step, in micro-batches of at most "
             f"{training.micro_batch_size}",
         ),
         *([("Recomputation", recomputed)] if (recomputed := _recomputed(results)) else []),
         *([("Dropout", dropout)] if (dropout := _dropout(results)) else []),
-        ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
-        ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
-        ("Seeds", ", ".join(map(str, suite.seeds)) + "; what is not trained runs once, under the first"),
+        ("Clipping", f"gradients of the trained parameters, to a norm of {training.max_grad_norm:g}"),
+        ("Precision", f"{', '.join(used)} (requested: {training.precision})" if used else training.precision),
+        ("Seeds", ", ".join(map(str, suite.seeds)) + "; untrained methods run once, with the first"),
         (
             "Learning-rate search",
-            _search(results) if search.trials > 1 else "none: the rate of each method was set beforehand",
+            _search(results) if search.trials > 1 else "none: the rate of each method was set in advance",
         ),
         (
             "Lengths",
-            f"documents cut at {limits.document_tokens} tokens; training summaries above {limits.summary_tokens} "
-            "tokens dropped",
+            f"documents cut at {limits.document_tokens} tokens; training pairs with a summary of more than "
+            f"{limits.summary_tokens} tokens dropped",
         ),
         *([("Before the document", _quoted(suite.prompt.before))] if suite.prompt.before else []),
         ("Separator", _quoted(suite.separator)),
@@ -97,8 +97,8 @@ def _recomputed(results: Results) -> str | None:
         return None
     labels = list(dict.fromkeys(run.record.label for run in runs))
     return (
-        f"in {formats.listed(labels)} each block was computed again in the backward pass, since memory ran out with "
-        "one document a pass: the same results with less memory and more time"
+        f"each block of {formats.listed(labels)} was recomputed in the backward pass, since memory ran out with one "
+        "document per pass: the same results with less memory and more time"
     )
 
 
@@ -126,7 +126,7 @@ def _dropout(results: Results) -> str | None:
     with_it = [f"{label} {', '.join(f'{each:g}' for each in rates)}" for label, rates in noted.items() if rates]
     without = [label for label, rates in noted.items() if not rates]
     listed = [*with_it, *([f"none in {', '.join(without)}"] if without else [])]
-    return f"the model's own, in what is trained alone: {'; '.join(listed)}"
+    return f"the model's own, only in the trained parts: {'; '.join(listed)}"
 
 
 def splits_table(results: Results) -> ReportTable | None:
@@ -140,7 +140,7 @@ def splits_table(results: Results) -> ReportTable | None:
         "dropped_duplicate": "Duplicate",
         "dropped_long_summary": "Long summary",
         "not_sampled": "Not sampled",
-        "requested": "Asked for",
+        "requested": "Requested",
         "used": "Used",
         "truncated": "Truncated",
     }
@@ -150,8 +150,8 @@ def splits_table(results: Results) -> ReportTable | None:
     ]
     return ReportTable(
         "splits",
-        "Pairs of each split: read, dropped and why, left out by the seeded sample, asked for (0: all), used, and "
-        "how many of these had their document truncated.",
+        "Pairs in each split: read, dropped (by reason), left out by the seeded sample, requested (0: all), used, and "
+        "how many of those have a truncated document.",
         ("Split", *heads.values()),
         tuple(body),
     )
@@ -179,7 +179,7 @@ def runs_table(results: Results) -> ReportTable:
         )
     return ReportTable(
         "runs",
-        "Every run: test loss, ROUGE, best epoch and the epochs trained, time (UTC).",
+        "Every run: test loss, ROUGE, best epoch out of the epochs trained, and time (UTC).",
         ("Method", "Seed", "Status", "Loss", *measures.ROUGE.values(), "Best epoch", "Time"),
         tuple(body),
         (0, 2, 9),
@@ -203,21 +203,22 @@ def _schedule(results: Results) -> str:
     if training.schedule == WARMUP_STABLE_DECAY:
         longest = formats.number_of(warmup_epochs(training.max_epochs), "epoch")
         return (
-            f"{warmup} of {longest}; then the peak rate until validation stops gaining; then "
-            f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them; where "
-            "it gains nothing, training from the start again, with the decay in the last third of these steps"
+            f"{warmup} of {longest}; then the peak rate until the validation loss stops falling; then "
+            f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them; if "
+            "this does not lower the loss, training restarts from the untrained weights for as many steps, with the "
+            "decay in the last third"
         )
     return f"{training.schedule}, after {warmup}"
 
 
 def _epochs(results: Results) -> str:
     training = results.suite.training
-    every = "once an epoch" if training.eval_every == 1 else f"every {training.eval_every:g} epochs"
+    every = "every epoch" if training.eval_every == 1 else f"every {training.eval_every:g} epochs"
     then = "the decay begins" if training.schedule == WARMUP_STABLE_DECAY else "training stops"
     return (
         f"at most {training.max_epochs}, evaluated {every}; {then} after "
-        f"{formats.number_of(training.patience, 'evaluation')} without a lower validation loss; the best weights are "
-        "the ones that are tested"
+        f"{formats.number_of(training.patience, 'evaluation')} without a lower validation loss; the best weights "
+        "are tested"
     )
 
 
@@ -229,9 +230,9 @@ def _search(results: Results) -> str:
         pairs = f"{setting('search.train_documents'):,} pairs"
         return f"{search.trials} trials per method, each of {epochs} on {pairs}, {judged}"
     longer = any(_longer(run.record.search) for run in results.runs)
-    trials = "short trials, the best two on longer ones" if longer else "short trials"
+    trials = "short trials, the best two also in longer ones" if longer else "short trials"
     return (
-        f"{search.trials} rates per method on {trials}, under the first seed; "
+        f"{search.trials} rates per method in {trials}, with the first seed; "
         f"together at most {formats.share(search.share)} of the steps of the shortest run, {judged}"
     )
 
@@ -256,7 +257,7 @@ def _longer(search: SearchResult | None) -> list[Trial]:
 def _found(runs_of_row: list[SavedRun]) -> str:
     searches = [run.record.search for run in runs_of_row if run.record.search is not None]
     if not searches:
-        return "set, not searched for" if any(run.trained for run in runs_of_row) else formats.DASH
+        return "set, not searched" if any(run.trained for run in runs_of_row) else formats.DASH
     longer = _longer(searches[0])
     tried = "; ".join(
         f"{trial.learning_rate:g}{'*' if trial in longer else ''}: {formats.loss(trial.validation_loss, 'diverged')}"
