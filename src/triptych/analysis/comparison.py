@@ -57,7 +57,7 @@ def compare_results(results: Results) -> Comparison:
     points, absent = _scaling(results, rows, scores)
     flags = [*comparison_flags(results), *absent]
     if not tests and len(scores) > 1:
-        flags.append("There is one test document: nothing can be tested, and no interval given.")
+        flags.append("There is only one test document, so there are no tests and no intervals.")
     return Comparison(
         source="runs" if results.files is None else "files",
         suite=results.suite.name,
@@ -153,9 +153,9 @@ def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
             here, there = getattr(first.suite.analysis, name), getattr(other.suite.analysis, name)
             if here != there:
                 raise ResultsError(
-                    f"These folders may not go into one table: analysis.{name} is {here!r} in {str(first.out)!r} and "
-                    f"{there!r} in {str(other.out)!r}. It changes no run: write the same into [analysis] of both "
-                    "suite.json."
+                    f"These folders cannot be compared in one table: analysis.{name} is {here!r} in {str(first.out)!r} "
+                    f"and {there!r} in {str(other.out)!r}. It changes no run: use the same value in [analysis] of both "
+                    "suite.json files."
                 )
 
 
@@ -187,7 +187,7 @@ def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
         recorded = run.record.loss.test
         if recorded is None or not math.isclose(ratio, recorded, rel_tol=LOSS_TOLERANCE):
             raise ResultsError(
-                f"The losses in predictions.jsonl of {run.name} give {ratio:.6f} nats a target, its record "
+                f"The losses in predictions.jsonl of {run.name} give {ratio:.6f} nats per target, but its record "
                 f"says {recorded}. Delete this run's folder and resume the suite."
             )
     return columns | {"loss": ratio_values(nats, targets)}
@@ -204,7 +204,7 @@ def _scaling(
     """The points of the data-size curves, ending with the suite itself, and sentences on what is missing."""
     parts = {size: part for size, part in results.scaled.items() if any(run.done for run in part.runs)}
     flags = [
-        f"[scaling] asks for {size:,} training documents; no finished run on them is in this comparison."
+        f"[scaling] asks for {size:,} training documents, but this comparison has no finished run on them."
         for size in results.suite.scaling.train_documents
         if size not in parts
     ]
@@ -212,7 +212,7 @@ def _scaling(
         failed = [run.name for run in part.runs if not run.done]
         lacking = ", ".join([*failed, *(f"{label} (seed {seed})" for label, seed in part.missing)])
         if lacking:
-            flags.append(f"On {size:,} training documents, not in this comparison: {lacking}.")
+            flags.append(f"Missing from this comparison, on {size:,} training documents: {lacking}.")
     tuned = [run for run in results.runs if run.done and run.trained]
     used = next((run.record.data.splits["train"].used for run in tuned if run.record.data is not None), None)
     if not parts or used is None:

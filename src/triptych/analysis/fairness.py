@@ -71,8 +71,9 @@ def _refuse(field: str, runs: Sequence[SavedRun], value: Callable[[SavedRun], An
         first, second = value(runs[0]), value(run)
         if first != second:
             raise ResultsError(
-                f"These runs may not go into one table: {shorten(field)} is {shorten(repr(first))} for {runs[0].name} "
-                f"and {shorten(repr(second))} for {run.name}. Run both under one suite, or report them apart."
+                f"These runs cannot be compared in one table: {shorten(field)} is {shorten(repr(first))} for "
+                f"{runs[0].name} and {shorten(repr(second))} for {run.name}. Run both in one suite, or report them "
+                "separately."
             )
 
 
@@ -96,7 +97,7 @@ def _refuse_documents(done: Sequence[SavedRun]) -> None:
                 if getattr(first, field) != getattr(second, field):
                     mine, theirs = (shorten(getattr(line, field), 60) for line in (first, second))
                     raise ResultsError(
-                        f"These runs may not go into one table: predictions.jsonl, line {number}, {field} is "
+                        f"These runs cannot be compared in one table: predictions.jsonl, line {number}, {field} is "
                         f"{mine!r} for {done[0].name} and {theirs!r} for {run.name}. Only the same test documents in "
                         "the same order can be compared."
                     )
@@ -116,7 +117,7 @@ def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
         if first.record.label != run.record.label:
             raise ResultsError(
                 f"loss.test of {first.name} and of {run.name} is bit-equal ({run.record.loss.test!r}). Two "
-                "different methods cannot do that: they are the same run twice (give it once), or one did "
+                "different methods cannot have that: they are the same run twice (give it once), or one did "
                 "not train what its name says."
             )
 

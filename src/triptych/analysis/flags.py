@@ -73,13 +73,13 @@ def _chosen(results: Results) -> list[str]:
         return []
     unit = unit_of(results.suite.analysis.primary, design.detect)
     return [
-        "Seeds, test documents, training pairs and epochs, the same for every method, were chosen before the first run "
-        f"for a budget of {_duration(design.within_seconds)} (--within): {formats.number_of(design.seeds, 'seed')}, "
-        f"{formats.number_of(design.test_documents, 'test document')}, "
+        "The numbers of seeds, test documents, training pairs and epochs, the same for every method, were chosen "
+        f"before the first run for a budget of {_duration(design.within_seconds)} (--within): "
+        f"{formats.number_of(design.seeds, 'seed')}, {formats.number_of(design.test_documents, 'test document')}, "
         f"{formats.number_of(design.train_documents, 'training pair')}, up to "
-        f"{formats.number_of(design.max_epochs, 'epoch')}. It was estimated to "
-        f"take {_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} "
-        f"between two methods that train in {design.power:.0%} of comparisons."
+        f"{formats.number_of(design.max_epochs, 'epoch')}. This was estimated to "
+        f"take {_duration(design.estimated_seconds)}, and to detect a true difference of {design.detect:g} {unit} "
+        f"between two trained methods in {design.power:.0%} of comparisons."
     ]
 
 
@@ -111,18 +111,18 @@ def _run_flags(run: SavedRun) -> list[str]:
     training = record.training
     if training is not None and still_falling(run):
         flags.append(
-            f"The validation loss was still falling when training ended after {training.epochs:g} epochs: more may "
-            "lower it."
+            f"The validation loss was still falling when training ended after {training.epochs:g} epochs: more epochs "
+            "may lower it."
         )
     if training is not None and training.recomputed:
         flags.append(
-            "Memory ran out with one document a pass, so each block was computed again in the backward pass: time and "
+            "Memory ran out with one document per pass, so each block was recomputed in the backward pass: time and "
             "FLOPs are higher, and memory is lower, than on a machine with more memory."
         )
     sharding = record.notes.get("sharding")
     if isinstance(sharding, dict) and isinstance(ranks := sharding.get("ranks"), int):
         flags.append(
-            f"The model was sharded over {ranks} processes: memory is that of the process that used most of it, and "
+            f"The model was sharded over {ranks} processes: memory is that of the process that used the most, and "
             "time includes gathering the weights."
         )
     if note := record.cost.shared_note:
@@ -151,7 +151,7 @@ def _how_the_loss_moved(run: SavedRun) -> str | None:
         return None
     untouched = ""
     if training is not None and training.best_step == 0:
-        untouched = "No evaluation beat the untouched weights: these are the weights that were evaluated. "
+        untouched = "No evaluation beat the untrained weights, so those were evaluated on the test split. "
         losses = [line.get("validation_loss") for line in run.history if line.get("event") == "evaluation"]
         after = min((loss for loss in losses if isinstance(loss, int | float)), default=after)
     if abs(initial - after) <= NOT_MOVED * initial:
@@ -183,7 +183,7 @@ def _rate_share(run: SavedRun) -> float | None:
 def _advice(run: SavedRun) -> str:
     """What to try if the loss did not move, with the method's own notes."""
     record = run.record
-    sentences = ["The learning rate is probably too low: raise learning_rate, or search a grid with higher ones."]
+    sentences = ["The learning rate is probably too low: raise learning_rate, or search a grid with higher rates."]
     if "distance_moved" in record.notes:
         sentences.append(f"Distance moved: {_shown(record.notes['distance_moved'])}.")
     if "nearest_tokens" in record.notes:
@@ -201,7 +201,7 @@ def _shown(note: Any) -> str:
 
 def _failure(run: SavedRun) -> str:
     reason = (run.record.error or "no reason was recorded").strip().splitlines()[-1].rstrip(".")
-    return f"The run failed: {reason}. It is in no figure."
+    return f"The run failed: {reason}. It is excluded from all results."
 
 
 def synthetic_parts_of(done: Sequence[SavedRun]) -> list[SyntheticPart]:
@@ -235,7 +235,7 @@ def _few_seeds(results: Results) -> list[str]:
     if not counts:
         return []
     if max(counts.values()) == 1:
-        meaning = "hold for these trained models on new documents, and do not cover training with another seed"
+        meaning = "apply to these trained models on new documents and do not cover training with another seed"
         return [f"Every trained method has one seed: the intervals and tests {meaning}."]
     if min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
@@ -249,7 +249,7 @@ def _few_sets(results: Results) -> list[str]:
     counts = {label: len(results.of(label)) for label in results.labels}
     documents = len(results.runs[0].predictions)
     if max(counts.values()) == 1:
-        meaning = "are about these outputs on other documents, not about training or sampling again"
+        meaning = "apply to these outputs on new documents and do not cover training or sampling again"
         flags.append(f"Every system has one set of predictions: the intervals and tests {meaning}.")
     elif min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
@@ -273,7 +273,7 @@ def _unequal_search(results: Results) -> list[str]:
         return []
     listed = ", ".join(f"{label} {spent:,}" for label, spent in budgets.items())
     what = "did not train on the same number of documents" if counted else "did not try the same number of rates"
-    return [f"The methods {what} in their searches for a learning rate ({listed}): the search favours those with more."]
+    return [f"The methods {what} in their learning-rate searches ({listed}): this favours those with more."]
 
 
 def _equal_texts(results: Results) -> list[str]:
@@ -294,12 +294,10 @@ def _equal_texts(results: Results) -> list[str]:
         if texts:
             flags.append(
                 f"{a} and {b} wrote the same summaries (seed {_listed(texts)}): one of them may not do what its "
-                "name says."
+                "name suggests."
             )
         elif scores:
-            flags.append(
-                f"{a} and {b} have equal ROUGE from different summaries (seed {_listed(scores)}): look at them."
-            )
+            flags.append(f"{a} and {b} have equal ROUGE from different summaries (seed {_listed(scores)}): check them.")
     return flags
 
 
@@ -333,9 +331,9 @@ def _unequal_machines(done: Sequence[SavedRun]) -> list[str]:
         ("package versions", lambda run: run.record.provenance.versions),
     ):
         if _differ(with_provenance, value):
-            flags.append(f"The runs were made with different {what}; provenance in each record.json says which.")
+            flags.append(f"The runs were made with different {what}; the provenance in each record.json lists them.")
     if any(run.record.provenance is not None and run.record.provenance.dirty for run in with_provenance):
-        flags.append("Some runs were made with changes that are in no commit.")
+        flags.append("Some runs were made with uncommitted changes.")
     return flags
 
 
@@ -354,5 +352,5 @@ def _unequal_memory(done: Sequence[SavedRun]) -> list[str]:
         return []
     return [
         f"Peak memory was measured in {len(kinds)} ways ({', '.join(kinds)}), so it cannot be compared between the "
-        "methods: run them again with one version and on one kind of device to compare it."
+        "methods: rerun them with one version and on one kind of device."
     ]

@@ -45,9 +45,7 @@ def _repeated(predictions: Sequence[str], references: Sequence[str]) -> str:
     count, most = _twice(predictions)
     if count - _twice(references)[0] <= max(NOTABLE_SHARE * len(predictions), 1):
         return ""
-    return (
-        f"{_of(count, predictions)} outputs are also those of another document; the most frequent is {_quoted(most)}."
-    )
+    return f"{_of(count, predictions)} outputs also occur for another document; the most frequent is {_quoted(most)}."
 
 
 def _twice(texts: Sequence[str]) -> tuple[int, str]:
@@ -69,7 +67,7 @@ def _echoed(predictions: Sequence[str], documents: Sequence[str | None]) -> str:
         whole += shared >= max(WHOLE * len(source), ECHOED_WORDS)
     if whole > NOTABLE_SHARE * len(predictions):
         return (
-            f"{_of(whole, predictions)} outputs begin with their whole document: the prompt was left in them, and what "
+            f"{_of(whole, predictions)} outputs begin with their whole document: the prompt was left in them, so what "
             "is scored is not the summary."
         )
     if begins > BEGINS * len(predictions):
@@ -84,7 +82,7 @@ def _copied_reference(predictions: Sequence[str], references: Sequence[str]) -> 
     count = sum(bool(a.strip()) and a.split() == b.split() for a, b in zip(predictions, references, strict=True))
     if count <= max(NOTABLE_SHARE * len(predictions), 1):
         return ""
-    return f"{_of(count, predictions)} outputs are their reference word for word: are these predictions?"
+    return f"{_of(count, predictions)} outputs equal their reference word for word: are these predictions?"
 
 
 def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
@@ -98,8 +96,8 @@ def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
     if open_ends - of_references <= CUT:
         return ""
     return (
-        f"{_percent(open_ends)} of the outputs end without a full stop, {_percent(of_references)} of the references "
-        "do: they were probably cut at a limit of tokens, which lowers their recall."
+        f"{_percent(open_ends)} of the outputs end without a full stop, against {_percent(of_references)} of the "
+        "references: they were probably cut at a token limit, which lowers their recall."
     )
 
 
@@ -119,7 +117,7 @@ def _equally_long(predictions: Sequence[str], references: Sequence[str]) -> str:
     if counts[max(counts)] / len(references) >= AT_LONGEST:
         return ""
     return (
-        f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they were perhaps cut "
+        f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they may have been cut "
         "there."
     )
 

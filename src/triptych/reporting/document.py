@@ -161,21 +161,21 @@ def reductions(results: Results) -> list[str]:
     for name, counts in data.splits.items():
         if name == "train" and counts.dropped_long_summary:
             sentences.append(
-                f"{counts.dropped_long_summary:,} of the {counts.read:,} {name} pairs are dropped, since their summary "
-                f"is longer than {results.suite.limits.summary_tokens} tokens."
+                f"{counts.dropped_long_summary:,} of the {counts.read:,} {name} pairs were dropped because their "
+                f"summary is longer than {results.suite.limits.summary_tokens} tokens."
             )
         known = corpus_pairs(data, name)
         if known and counts.read < known:
-            sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
+            sentences.append(f"The {name} file contains {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
         if counts.truncated:
             sentences.append(
-                f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than they may be "
-                f"({results.suite.limits.document_tokens} tokens, or fewer where the window leaves fewer) and are cut."
+                f"{counts.truncated:,} of the {counts.used:,} {name} documents were cut to the limit "
+                f"({results.suite.limits.document_tokens} tokens, or fewer where the context window has less room)."
             )
         if counts.shortened_for_loss:
             sentences.append(
-                f"For the loss, {counts.shortened_for_loss:,} {name} documents are cut further, so that their whole "
-                "reference fits into the window; their summaries are generated from all that is read."
+                f"For the loss, {counts.shortened_for_loss:,} {name} documents were cut further, so that their whole "
+                "reference fits into the window; their summaries are generated without this cut."
             )
     epochs = results.suite.training.max_epochs
     if epochs < 10:
@@ -265,9 +265,9 @@ def _note(name: str, value: Any) -> str:
         return "vocabulary items nearest to the virtual tokens: " + " ".join(f"“{token}”" for token in value)
     if name in ("distance_moved", "initial_norm") and isinstance(value, (int, float)):
         what = (
-            "mean distance that a virtual token moved"
+            "mean distance moved by a virtual token"
             if name == "distance_moved"
-            else "mean length of one at the start"
+            else "mean initial norm of a virtual token"
         )
         return f"{what}: {value:.3g}"
     return f"{name.replace('_', ' ')}: {_plain(value)}"
@@ -289,10 +289,10 @@ def _command(run: SavedRun) -> str:
 
 
 _MEMORY_KINDS = {
-    "allocated": "what the device's allocator handed out",
-    "anonymous": "the process's memory that no file backs (RssAnon + RssShmem)",
-    "unique": "the process's pages that it shares with no other (USS)",
-    "resident": "all pages of the process in memory, those of mapped files included (RSS)",
+    "allocated": "memory handed out by the device's allocator",
+    "anonymous": "memory of the process not backed by files (RssAnon + RssShmem)",
+    "unique": "pages of the process not shared with others (USS)",
+    "resident": "all resident pages of the process, including mapped files (RSS)",
 }
 
 

@@ -14,10 +14,10 @@ _MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page shows all of it
 _SENTENCES = 4  # sentences of an article that are shown
 _MARKED = (
-    " Bold and underlined: a number or name that is not in the article; in italics: other words that it does not "
-    "have. Of each article its most telling sentences are shown."
+    " Bold and underlined: numbers and names that are not in the article; italics: other words that are not in it. "
+    "The most telling sentences of each article are shown."
 )
-_UNKNOWN = " The articles are not within this report's reach, so nothing is marked."
+_UNKNOWN = " The articles are not available, so nothing is marked."
 
 
 def examples(results: Results) -> list[dict[str, Any]]:
@@ -67,8 +67,8 @@ def examples_rule(results: Results) -> str:
     trained = any(run.done and run.trained for run in results.runs)
     who = "systems" if results.files is not None else "trained methods" if trained else "methods"
     return (
-        f"The examples are chosen by rule: by the R-1 of the {who}, first seed, the documents with the best, the "
-        f"median and the worst mean, and the one on which the {who} are most unlike."
+        f"The examples are chosen by a fixed rule, from the R-1 of the {who} with the first seed: the documents with "
+        f"the best, the median and the worst mean, and the one on which the {who} differ most."
         + (_MARKED if results.documents else _UNKNOWN)
     )
 
@@ -143,7 +143,7 @@ def _add_articles(
         ]
 
 
-_MOST_UNLIKE = "Most unlike between methods"
+_MOST_UNLIKE = "Largest difference between methods"
 
 
 def _chosen_places(scored: Sequence[Sequence[Prediction]]) -> dict[str, int]:

@@ -276,7 +276,7 @@ def length_figure(comparison: Comparison) -> Drawing | None:
             _point(drawn, axes, label, shape.prediction_words, score)
             numbers = (formats.rouge_score(score.mean), formats.word_count(shape.prediction_words))
             drawn.numbers(axes, label, ": R-1 {}, {} words", [(shape.prediction_words, score.mean, numbers)])
-        axes.set_xlabel("words of a summary, mean")
+        axes.set_xlabel("mean words per summary")
         axes.set_ylabel("test R-1 (F1, 0-100)")
         drawn.legend(axes)
         return drawn.finish()

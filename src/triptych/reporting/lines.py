@@ -6,11 +6,11 @@ from triptych.text import formats
 from triptych.text.measures import difference_of, name_of, second_measure
 
 LEGEND = (
-    "Scores have their 95% confidence intervals. —: not applicable. “not measured”: the machine has no meter for it, "
-    "or it could not be counted, and then the run's log.txt says why."
+    "Scores are shown with 95% confidence intervals. —: not applicable. “not measured”: the machine has no meter for "
+    "it, or it could not be counted (the run's log.txt says why)."
 )
 FILES_LEGEND = (
-    "Scores have their 95% confidence intervals. Words: the mean length of an output; length alone moves ROUGE."
+    "Scores are shown with 95% confidence intervals. Words: the mean length of an output; length alone affects ROUGE."
 )
 
 

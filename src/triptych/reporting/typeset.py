@@ -29,7 +29,7 @@ def typeset(
     """
     if not (_FOLDER / template).is_file():
         raise ResultsError(
-            f"This copy of Triptych holds .py files alone and has no templates to make report.{target} with: "
+            f"This copy of Triptych has only .py files and lacks the templates for report.{target}: "
             "comparison.json, comparison.csv and comparison.md are written. Install Triptych for the reports."
         )
     compiler = typst.Compiler(

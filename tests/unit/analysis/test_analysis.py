@@ -240,7 +240,7 @@ def test_figures_that_do_not_follow_from_their_run_are_refused(tmp_path: Path, c
 def test_seeds_of_a_row_are_of_one_kind_with_the_same_options(out: Path, field: str):
     """Where suite.json does not say what a method is, its seeds are compared with each other."""
     edit_record(out, "lora/1", lambda record: record.update({field: {"options": {"rank": 64}, "kind": "full"}[field]}))
-    with pytest.raises(ResultsError, match=f"may not go into one table: {field}.*lora .seed 0.*lora .seed 1"):
+    with pytest.raises(ResultsError, match=f"cannot be compared in one table: {field}.*lora .seed 0.*lora .seed 1"):
         compare_results(read_results(out))
 
 
@@ -352,7 +352,7 @@ def test_rows_that_stayed_untouched_may_be_equal(out: Path):
         }.items():
             edit_record(out, run, lambda record, field=field, value=value: put(record, field, value))
     comparison = compare_results(read_results(out))
-    assert any("beat the untouched weights" in flag for flag in comparison.rows["full"].flags)
+    assert any("beat the untrained weights" in flag for flag in comparison.rows["full"].flags)
 
 
 def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
@@ -415,7 +415,7 @@ def test_a_run_that_kept_the_untouched_weights_says_where_its_training_went(out:
             event["validation_loss"] = reached
     (folder / "history.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     flags = compare_results(read_results(out)).rows["lora"].flags
-    untouched = "Seed 1: No evaluation beat the untouched weights: these are the weights that were evaluated. "
+    untouched = "Seed 1: No evaluation beat the untrained weights, so those were evaluated on the test split. "
     assert any(flag.startswith(untouched + sentence) for flag in flags)
 
 
@@ -451,7 +451,7 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
         ({"search.chosen": 0.1 * 3, "search.at_edge": True}, "0.3, is at the edge of the grid (0.1, 0.2, 0.3)"),
         ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut off"),
         ({"text_shape.share_empty": 0.25}, "25% of the summaries are empty"),
-        ({"training.recomputed": True}, "Memory ran out with one document a pass, so each block was computed again"),
+        ({"training.recomputed": True}, "Memory ran out with one document per pass, so each block was recomputed"),
         (
             {"notes": {"sharding": {"ranks": 2}}},
             "The model was sharded over 2 processes: memory is that of the process",
@@ -475,7 +475,7 @@ def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, 
         ("lora/1", {"provenance.synthetic_model": True}, "The model is built in and synthetic"),
         ("lora/1", {"provenance.device": "cuda"}, "trained with different devices: their seconds"),
         ("lora/1", {"provenance.commit": "def"}, "made with different commits"),
-        ("lora/1", {"provenance.dirty": True}, "changes that are in no commit"),
+        ("lora/1", {"provenance.dirty": True}, "made with uncommitted changes"),
         ("lora/1", {"config.training.micro_batch_size": 2}, "different micro-batch sizes"),
         ("lora/1", {"config.engine.sharding": "full"}, "different engine settings"),
     ],
@@ -515,9 +515,9 @@ def test_a_grid_that_was_continued_is_no_unequal_search(out: Path):
         ]
         for seed in (0, 1):
             edit_record(out, f"{label}/{seed}", lambda record, trials=trials: record["search"].update(trials=trials))
-    assert not [flag for flag in compare_results(read_results(out)).flags if "search favours" in flag]
+    assert not [flag for flag in compare_results(read_results(out)).flags if "this favours those" in flag]
     edit_record(out, "full/0", lambda record: record["search"]["trials"][1].update(documents=90))
-    (flag,) = [flag for flag in compare_results(read_results(out)).flags if "search favours" in flag]
+    (flag,) = [flag for flag in compare_results(read_results(out)).flags if "this favours those" in flag]
     assert "prompt-tuning 90, lora 91, full 135" in flag and "documents" in flag
 
 

@@ -104,7 +104,7 @@ def test_points_that_are_not_there_are_said(out: Path):
     assert [point.train_documents for point in comparison.scaling] == [32, 64]
     flags = " ".join(comparison.flags)
     assert "asks for 16 training documents" in flags
-    assert "On 32 training documents, not in this comparison: lora (seed 1)" in flags
+    assert "Missing from this comparison, on 32 training documents: lora (seed 1)" in flags
 
 
 def test_a_point_is_the_suite_on_fewer_documents():

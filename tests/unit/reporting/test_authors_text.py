@@ -158,7 +158,7 @@ def test_the_authors_part_is_marked_and_theirs_is_the_theory(tmp_path: Path) -> 
     for text in texts:
         assert "Discussion by the author" in text and "Theory by the author" in text and "Why a low rank" in text
         assert "Principles of LoRA" not in text and "Soft prompts against discrete prompts" not in text
-        assert " ".join(text.split()).count("This section is the text of A. Student;") == 2
+        assert " ".join(text.split()).count("This section was written by A. Student;") == 2
     assert "<b>Mine" not in page and "&lt;b>Mine" in page
 
 

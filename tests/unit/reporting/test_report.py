@@ -283,7 +283,7 @@ def test_examples_are_chosen_by_rule() -> None:
     unlike = max(scores, key=lambda document: max(scores[document]) - min(scores[document]))
     others = sorted(scores.keys() - {unlike}, key=lambda document: sum(scores[document]))
     shown = {example["why"]: example for example in examples(results)}
-    assert shown["Most unlike between methods"]["id"] == unlike
+    assert shown["Largest difference between methods"]["id"] == unlike
     assert (shown["Worst"]["id"], shown["Best"]["id"]) == (others[0], others[-1])
     assert shown["Median"]["id"] in others[len(others) // 2 - 1 : len(others) // 2 + 1]
     assert all([row["label"] for row in example["rows"]] == list(results.labels) for example in shown.values())
@@ -303,7 +303,7 @@ def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
     if shutil.which("pdftotext"):
         printed = pdf_text(tmp_path / "bare/report.pdf")
         assert "The summaries themselves are withheld" in " ".join(printed.split())
-        assert "Most unlike between methods" not in printed and not any(text in printed for text in texts)
+        assert "Largest difference between methods" not in printed and not any(text in printed for text in texts)
     assert capsys.readouterr().err == ""
 
 

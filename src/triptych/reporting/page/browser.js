@@ -17,7 +17,7 @@
   options(metric, Object.values(data.metrics), 0);
   options(rowA, names, data.runs.length - 1);
   options(rowB, names, 0);
-  options(order, ["place in the file", "a better than b", "b better than a", "a highest", "a lowest"], 0);
+  options(order, ["position in the file", "a better than b", "b better than a", "a highest", "a lowest"], 0);
 
   let shown = [], chosen = -1;
   const score = (run, index) => data.runs[run].predictions[index][1 + metric.selectedIndex];
@@ -36,8 +36,8 @@
     if (key) shown.sort((a, b) => key(a) - key(b) || a - b);
     const total = shown.length;
     shown = shown.slice(0, SHOWN);
-    byId("listing").textContent = total > SHOWN ? `The first ${SHOWN} of ${total} documents; the search finds the others.` : `${total} ${total === 1 ? "document" : "documents"}.`;
-    if (data.total > data.documents.length) byId("listing").textContent += ` This page holds ${data.documents.length} of the ${data.total} test documents, evenly spread; predictions.jsonl of each run holds all.`;
+    byId("listing").textContent = total > SHOWN ? `The first ${SHOWN} of ${total} documents; search to find the others.` : `${total} ${total === 1 ? "document" : "documents"}.`;
+    if (data.total > data.documents.length) byId("listing").textContent += ` This page has ${data.documents.length} of the ${data.total} test documents, evenly spaced; predictions.jsonl of each run has all of them.`;
     list.replaceChildren(...shown.map((index, place) => {
       const item = element("li", data.documents[index][0], { id: `document-${place}`, dir: "auto" });
       item.setAttribute("role", "option");
@@ -53,7 +53,7 @@
     chosen = shown.length ? Math.max(0, Math.min(place, shown.length - 1)) : -1;
     if (chosen < 0) {
       list.removeAttribute("aria-activedescendant");
-      detail.replaceChildren(element("p", "No document has these words."));
+      detail.replaceChildren(element("p", "No document contains these words."));
       return;
     }
     const item = list.children[chosen];

@@ -34,8 +34,8 @@ def quality_table(comparison: Comparison) -> ReportTable:
     spread = " Seed SD: standard deviation of the means per training seed." if several else ""
     return ReportTable(
         "quality",
-        "Quality on the test split: loss in nats per target token (lower is better) and ROUGE as F1 in 0-100 (higher is "
-        f"better), with 95% intervals below.{spread} {comparison.subset}".rstrip(),
+        "Quality on the test split: loss in nats per target token (lower is better) and ROUGE as F1 in 0-100 (higher "
+        f"is better), with 95% intervals below.{spread} {comparison.subset}".rstrip(),
         ("Method", "Test loss", *measures.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
         tuple(body),
         widths=(0, 1.25, 1, 1, 1, 1, *((0.75, 0.75) if several else ())),
@@ -79,7 +79,8 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
         "difference, interval and p; interval and p are corrected over the pairs of one measure, so that they agree "
-        f"with the decision (different: the interval excludes zero; equivalent: shown to be within the margin).{of_models}{power}"
+        "with the decision (different: the interval excludes zero; equivalent: shown to be within the "
+        f"margin).{of_models}{power}"
     )
 
 
@@ -132,9 +133,9 @@ def scaling_table(comparison: Comparison) -> ReportTable | None:
         return None
     return ReportTable(
         "scaling",
-        "How each method improves with more data. The training samples are seeded and nested; the number of epochs is the "
-        "same, and each size has its own search. The gain in R-1 is over the row above, on the same test documents; p "
-        f"is corrected by Holm's method over all gains. {comparison.subset}".rstrip(),
+        "How each method improves with more data. The training samples are seeded and nested; the number of epochs is "
+        "the same, and each size has its own search. The gain in R-1 is over the row above, on the same test "
+        f"documents; p is corrected by Holm's method over all gains. {comparison.subset}".rstrip(),
         ("Method", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
         tuple(body),
     )

@@ -76,8 +76,8 @@ def scored_shape_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "shape",
-        "What the outputs look like: mean number of words in output and reference, share empty, share of repeated word triples"
-        f"{copying if 'novel_bigrams' in known else ''}; means over a system's sets.",
+        "What the outputs look like: mean number of words in output and reference, share empty, share of repeated word "
+        f"triples{copying if 'novel_bigrams' in known else ''}; means over a system's sets.",
         [columns[name] for name in known],
     )
 

@@ -30,8 +30,8 @@ def hyper_parameters_table(results: Results) -> ReportTable:
         )
     return ReportTable(
         "hyper",
-        f"Hyperparameters of every method: learning rate and how it was found{marked}, epochs and optimizer steps trained "
-        "(one value per seed where they differ), and the method's options.",
+        f"Hyperparameters of every method: learning rate and how it was found{marked}, epochs and optimizer steps "
+        "trained (one value per seed where they differ), and the method's options.",
         ("Method", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
         (0, 1, 2, 5),
