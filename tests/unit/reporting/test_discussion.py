@@ -84,10 +84,10 @@ SHARED = {
         "once, seems to be learned first, and the choice of words, which the loss measures, later."
     ),
     "stopping-and-length": (
-        "Summaries cut off at the limit of new tokens: lora (2.0%) and full (0.0%) stop, where untuned has 95.0%. "
-        "Against the references' 41.0 words, summaries are about as long: lora (40.0) and full (41.0). Shorter "
-        "summaries lose recall and gain precision, so part of a difference in ROUGE between methods can be due to "
-        "length."
+        "Summaries cut off at the limit of new tokens: lora (2.0%) and full (0.0%) stop; for untuned, the share is "
+        "95.0%. Compared with the references' 41.0 words, summaries are about as long: lora (40.0) and full (41.0). "
+        "Shorter summaries lose recall and gain precision, so part of a difference in ROUGE between methods can be due "
+        "to length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: lora 30.0%, full 40.0%; longest run of copied words: lora 12.0, full "
@@ -117,7 +117,7 @@ OF_WINNER = SHARED | {
         "known only roughly; the scores are for 500 test documents; the validation loss of lora and full was still "
         "falling when training ended."
     ),
-    "would-change": "What would make them firmer: more epochs for lora and full.",
+    "would-change": "What would strengthen these results: more epochs for lora and full.",
     "conclusion": (
         "By R-1, the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. It "
         "trains 124,439,808 parameters; lora, which trains the fewest, 294,912. By test loss, the best trained method "
@@ -145,9 +145,9 @@ OF_UNDECIDED = SHARED | {
         "training ended."
     ),
     "would-change": (
-        "What would make them firmer: three or more training seeds, to compare the methods and not only these trained "
-        "models; about 2,000 test documents, to find differences of 1.25 points of R-1 between trained models; more "
-        "epochs for lora and full."
+        "What would strengthen these results: three or more training seeds, to compare the methods and not only these "
+        "trained models; about 2,000 test documents, to find differences of 1.25 points of R-1 between trained models; "
+        "more epochs for lora and full."
     ),
     "conclusion": (
         "By R-1, no trained method is significantly the best: full has the best mean, 35.00 (95% interval 34.00 to "

@@ -108,7 +108,7 @@ def test_highest_row_named_is_the_highest(seed: int) -> None:
 COSTS = {
     "training time": ("cost", "train_seconds"),
     "training compute": ("cost", "train_flops"),
-    "peak memory while training": ("cost", "peak_memory_bytes"),
+    "peak memory during training": ("cost", "peak_memory_bytes"),
     "energy": ("cost", "energy_joules"),
     "number of trainable parameters": ("parameters", "num_trainable_parameters"),
 }
@@ -212,7 +212,7 @@ def test_without_a_search_no_default_is_claimed() -> None:
     plain = make_results(("lora",))
     plain.runs[0].record.cost.search_seconds = 0.0
     text = find(claims(plain, make_comparison(plain)), "search").text
-    assert text == "There was no learning-rate search: each method was trained at one rate that was set in advance."
+    assert text == "There was no learning-rate search: each method was trained with one rate set in advance."
 
 
 def test_what_differs_between_methods_follows_from_their_settings() -> None:
@@ -271,7 +271,7 @@ def test_what_a_trunk_cache_took_stands_beside_the_training_time() -> None:
     notes[1]["trunk_cache"] = {**notes[1]["trunk_cache"], "making_seconds": 20.0}
     results.of("lora")[0].record.notes["trunk_cache"] = "none"
     text = {claim.name: claim.text for claim in claims(results, make_comparison(results))}["trunk-cache"]
-    assert "Making the cache took: last-layers 30.0 s and 2.00 TFLOP." in text
+    assert "Building the cache took: last-layers 30.0 s and 2.00 TFLOP." in text
 
 
 def test_a_pair_not_shown_to_differ_by_loss_is_named_where_loss_and_rouge_disagree() -> None:

@@ -137,7 +137,7 @@ SENTENCES = {
     "against-lead": (
         "The three leading sentences of the document (lead-3), which cost nothing, score R-1 31.50 (95% interval 30.00 "
         "to 33.00); lora and full have a higher mean (2 of the 4 trained methods), but lora does not differ "
-        "significantly."
+        "significantly from it."
     ),
     "best-loss": (
         "The lowest test loss, in nats per target token, is that of full: 2.6000 (95% interval 2.5000 to 2.7000); lora "
@@ -182,26 +182,26 @@ SENTENCES = {
         "(3.00 TFLOP)."
     ),
     "memory": (
-        "Among the trained methods, last-layers has the lowest peak memory while training (300 MB) and full the "
+        "Among the trained methods, last-layers has the lowest peak memory during training (300 MB) and full the "
         "highest (900 MB)."
     ),
     "energy": "Among the trained methods, last-layers has the lowest energy (500 J) and lora the highest (1.00 kJ).",
     "parameters-and-compute": (
         "The fewest parameters do not mean the least compute: prompt-tuning trains the fewest parameters and took "
-        "1.50 TFLOP, last-layers took the least, 1.00 TFLOP."
+        "1.50 TFLOP; last-layers took the least, 1.00 TFLOP."
     ),
     "saved": (
-        "FLOPs executed, as a share of those that the same training needs without the exact speed-ups: prompt-tuning "
-        "50.0%, lora 80.0%, last-layers 25.0%, full 100.0%."
+        "Executed FLOPs, as a share of those that the same training would need without the exact speed-ups: "
+        "prompt-tuning 50.0%, lora 80.0%, last-layers 25.0%, full 100.0%."
     ),
     "trunk-cache": (
         "The output of the frozen blocks below everything that is trained never changes, so it is computed once and "
-        "read from a cache in every epoch. Making the cache took: last-layers 30.0 s and 2.00 TFLOP. These operations "
-        "count as training compute; the seconds count as preparation of the run that made the cache, not as training "
-        "time."
+        "read from a cache in every epoch. Building the cache took: last-layers 30.0 s and 2.00 TFLOP. These "
+        "operations count as training compute; the seconds count as preparation of the run that built the cache, not "
+        "as training time."
     ),
     "search": (
-        "The search for a learning rate is made once for all seeds and is not included in these figures; it took: "
+        "The learning-rate search is run once for all seeds and is not included in these figures; it took: "
         "prompt-tuning 11.0 s, lora 12.0 s, last-layers 13.0 s, full 14.0 s."
     ),
     # 40 s for 1,536 documents, four methods, two seeds, ten epochs: 20,833,333 s
@@ -226,7 +226,8 @@ SENTENCES = {
         "The loss is the cross-entropy of the summary's tokens, given the document: minus the log-likelihood of the "
         "summary, the same for every method. It is minimised by AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = "
         "0.999, ε = 10⁻⁸), with a weight decay of 0 and 0.01 on matrices. Its steps are scaled for each parameter by "
-        "the size of past gradients, so that one optimizer serves a prompt of a few vectors and a whole network."
+        "the size of past gradients, so that one optimizer works for a prompt of a few vectors and for a whole "
+        "network."
     ),
     "schedule": (
         "Each optimizer step uses 4 documents in one pass, without gradient accumulation. The learning rate rises "
@@ -246,10 +247,10 @@ SENTENCES = {
     "choices": (
         "prompt-tuning has 20 virtual tokens: the length beyond which Lester et al. (2021) saw little gain. lora has "
         "rank 8 and α = 16, so that the update is scaled by 2, on c_attn of every block (queries, keys and values in "
-        "one matrix): Hu et al. (2021) found very small ranks to suffice where attention is adapted. last-layers "
-        "trains the last 2 blocks and the final norm (two, as in the comparison of Li and Liang, 2021), not the head: "
-        "in GPT-2 the head is the table of token embeddings itself, so that training it would change what the model "
-        "reads as well, and a copy of it would add a matrix as large as that table. full trains all weights, as the "
+        "one matrix): Hu et al. (2021) found very small ranks sufficient when attention weights are adapted. "
+        "last-layers trains the last 2 blocks and the final norm (two, as in the comparison of Li and Liang, 2021), "
+        "not the head: in GPT-2 the head is the token embedding matrix itself, so training it would also change the "
+        "input embeddings, and training a copy would add a matrix of the same size. full trains all weights, as the "
         "reference for what the model can learn from these data."
     ),
     "decoding": (
@@ -267,10 +268,10 @@ SENTENCES = {
     ),
     "stopping-and-length": (
         "Summaries cut off at the limit of new tokens: lora (0.0%), last-layers (0.0%) and full (0.0%) stop; "
-        "prompt-tuning (12.5%) does not always stop, where untuned has 100.0%. Against the references' 41.0 words, "
-        "summaries are about as long: lora (40.0), last-layers (45.0) and full (42.0); longer: prompt-tuning (50.0). "
-        "Shorter summaries lose recall and gain precision, so part of a difference in ROUGE between methods can be due "
-        "to length."
+        "prompt-tuning (12.5%) does not always stop; for untuned, the share is 100.0%. Compared with the references' "
+        "41.0 words, summaries are about as long: lora (40.0), last-layers (45.0) and full (42.0); longer: "
+        "prompt-tuning (50.0). Shorter summaries lose recall and gain precision, so part of a difference in ROUGE "
+        "between methods can be due to length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: prompt-tuning 50.0%, lora 30.0%, last-layers 40.0%, full 35.0%; "
@@ -309,8 +310,9 @@ SENTENCES = {
         "falling when training ended; the model and the data are synthetic."
     ),
     "would-change": (
-        "What would make them firmer: three or more training seeds of lora, to compare the methods and not only these "
-        "trained models; more epochs for prompt-tuning, last-layers and full; a pretrained model and real documents."
+        "What would strengthen these results: three or more training seeds of lora, to compare the methods and not "
+        "only these trained models; more epochs for prompt-tuning, last-layers and full; a pretrained model and real "
+        "documents."
     ),
     "conclusion": (
         "By R-1, no trained method is significantly the best: lora has the best mean, 32.25 (95% interval 30.25 to "

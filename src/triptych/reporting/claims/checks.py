@@ -22,7 +22,7 @@ def unsupported(comparison: Comparison) -> str | None:
     ]
     return (
         f"{_capitalised('; '.join(parts))}. A number or name that is in the article may still be used wrongly, so "
-        "these shares are lower bounds of what is wrong."
+        "these shares are lower bounds on the errors."
     )
 
 

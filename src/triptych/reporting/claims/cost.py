@@ -26,7 +26,7 @@ def memory(results: Results, comparison: Comparison) -> str | None:
     kinds = {run.record.cost.peak_memory_kind for run in results.runs if run.done} - {None}
     if len(kinds) > 1:  # an older version also counted the pages of mapped files
         return None
-    return extremes(comparison, "cost.peak_memory_bytes", "peak memory while training")
+    return extremes(comparison, "cost.peak_memory_bytes", "peak memory during training")
 
 
 def parameters_and_compute(comparison: Comparison) -> str | None:
@@ -45,7 +45,7 @@ def parameters_and_compute(comparison: Comparison) -> str | None:
         )
     return (
         f"The fewest parameters do not mean the least compute: {trains} parameters and took "
-        f"{cell(comparison, fewest[0], compute)}, "
+        f"{cell(comparison, fewest[0], compute)}; "
         f"{formats.listed(least)} took the least, {cell(comparison, least[0], compute)}."
     )
 
@@ -60,7 +60,7 @@ def saved(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        "FLOPs executed, as a share of those that the same training needs without the exact speed-ups: "
+        "Executed FLOPs, as a share of those that the same training would need without the exact speed-ups: "
         f"{', '.join(parts)}."
     )
 
@@ -72,9 +72,9 @@ def search_cost(comparison: Comparison) -> str | None:
     path = "cost.search_seconds"
     searched = [label for label in trained(comparison) if number(comparison, label, path)]
     if not searched:
-        return "There was no learning-rate search: each method was trained at one rate that was set in advance."
+        return "There was no learning-rate search: each method was trained with one rate set in advance."
     return (
-        "The search for a learning rate is made once for all seeds and is not included in these figures; it took: "
+        "The learning-rate search is run once for all seeds and is not included in these figures; it took: "
         f"{listed_cells(comparison, searched, path)}."
     )
 

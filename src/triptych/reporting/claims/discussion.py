@@ -106,7 +106,8 @@ def stopping_and_length(comparison: Comparison) -> str | None:
     before = ""
     if bases:
         alike = len(groups[0][2]) == len(labels) and number(comparison, bases[0], limit) <= _STOPS
-        before = f", {'as' if alike else 'where'} {bases[0]} has {cell(comparison, bases[0], limit)}"
+        share = cell(comparison, bases[0], limit)
+        before = f", like {bases[0]} ({share})" if alike else f"; for {bases[0]}, the share is {share}"
     wanted = number(comparison, labels[0], "text_shape.reference_words")
     words = {label: number(comparison, label, "text_shape.prediction_words") for label in labels}
     length = "; ".join(
@@ -119,7 +120,7 @@ def stopping_and_length(comparison: Comparison) -> str | None:
         if group
     )
     return (
-        f"Summaries cut off at the limit of new tokens: {found}{before}. Against the references' "
+        f"Summaries cut off at the limit of new tokens: {found}{before}. Compared with the references' "
         f"{formats.word_count(wanted)} words, summaries are {length}. Shorter summaries lose recall and gain "
         "precision, so part of a difference in ROUGE between methods can be due to length."
     )
@@ -300,7 +301,7 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
     real = {"model": "a pretrained model", "data": "real documents"}
     if comparison.synthetic_parts:
         parts.append(" and ".join(real[part] for part in comparison.synthetic_parts))
-    return f"What would make them firmer: {'; '.join(parts)}." if parts else None
+    return f"What would strengthen these results: {'; '.join(parts)}." if parts else None
 
 
 def conclusion(comparison: Comparison) -> str | None:

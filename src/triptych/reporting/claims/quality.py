@@ -79,7 +79,7 @@ def against_lead(comparison: Comparison) -> str | None:
         f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean ({len(better)} of the "
         f"{len(models)} trained methods)"
         + (
-            f", but {formats.listed(unsure)} {formats.verb(unsure, 'does', 'do')} not differ significantly."
+            f", but {formats.listed(unsure)} {formats.verb(unsure, 'does', 'do')} not differ significantly from it."
             if unsure
             else "."
         )

@@ -21,8 +21,8 @@ def loss_and_optimizer(results: Results) -> str | None:
         "adamw": "AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸)"
         + decay
         + ". Its steps are scaled "
-        "for each parameter by the size of past gradients, so that one optimizer serves a prompt of a few vectors and "
-        "a whole network",
+        "for each parameter by the size of past gradients, so that one optimizer works for a prompt of a few vectors "
+        "and for a whole network",
         "adafactor": "Adafactor" + decay + ". It keeps factored second moments, so that its state needs little memory",
     }
     return (
@@ -139,7 +139,7 @@ def _low_rank(run: SavedRun) -> _Choice | None:
     rank, alpha, targets = run.count("rank"), run.number("alpha"), _targets(run)
     if not rank or not targets:
         return None
-    reason = "Hu et al. (2021) found very small ranks to suffice where attention is adapted" + (
+    reason = "Hu et al. (2021) found very small ranks sufficient when attention weights are adapted" + (
         "" if rank == _USUAL_RANK else ", and 8 is usual"
     )
     scale = f" and α = {alpha:g}, so that the update is scaled by {alpha / rank:g}" if alpha else ""
@@ -164,12 +164,10 @@ def _layers(run: SavedRun) -> _Choice | None:
     norm = " and the final norm" if options.get("final_norm") else ""
     usual = " (two, as in the comparison of Li and Liang, 2021)" if blocks == _USUAL_BLOCKS else ""
     reason = {
-        "frozen": ", not the head: in GPT-2 the head is the table of token embeddings itself, so that training it "
-        "would change what the model reads as well, and a copy of it would add a matrix as large as that table",
-        "untied": f", {'and' if blocks else 'only'} a copy of the head, so that the embeddings that the model reads "
-        "stay as they are",
-        "tied": ", and the head, which is the table of token embeddings itself, so that what the model reads changes "
-        "too",
+        "frozen": ", not the head: in GPT-2 the head is the token embedding matrix itself, so training it would "
+        "also change the input embeddings, and training a copy would add a matrix of the same size",
+        "untied": f", {'and' if blocks else 'only'} a copy of the head, so that the input embeddings do not change",
+        "tied": ", and the head, which is the token embedding matrix itself, so that the input embeddings change too",
     }.get(str(head), "")
     return "trains", "train", f"{trained}{norm}{usual}{reason}"
 

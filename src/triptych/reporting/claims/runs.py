@@ -66,8 +66,8 @@ def trunk_caches(results: Results) -> str | None:
         return None
     return (
         "The output of the frozen blocks below everything that is trained never changes, so it is computed once and "
-        f"read from a cache in every epoch. Making the cache took: {', '.join(parts)}. These operations count as "
-        "training compute; the seconds count as preparation of the run that made the cache, not as training time."
+        f"read from a cache in every epoch. Building the cache took: {', '.join(parts)}. These operations count as "
+        "training compute; the seconds count as preparation of the run that built the cache, not as training time."
     )
 
 

@@ -13,7 +13,7 @@ def length(comparison: Comparison) -> str | None:
     return (
         f"References have {cell(comparison, among[0], 'text_shape.reference_words')} words on average; summaries have: "
         f"{listed_cells(comparison, among, 'text_shape.prediction_words')}. "
-        "Length alone changes ROUGE, so part of a difference in score between systems of different length is due to it."
+        "Length alone affects ROUGE, so part of a difference in score between systems of different length is due to it."
     )
 
 
