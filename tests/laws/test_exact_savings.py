@@ -1,5 +1,4 @@
-"""Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it
-serves."""
+"""Every saving of the engine is exact: same loss and gradients as the plain path, for every method it applies to."""
 
 import errno
 import multiprocessing
@@ -53,19 +52,20 @@ def method(request):
 
 
 def plain_and_ready(world: World, method):
-    """A model on the plain path, and the same made ready for the engine."""
+    """A model on the plain path, and the same model prepared for the engine."""
     plain, ready = (world.model(method) for _ in range(2))
     for model in (plain, ready):
         disturb(model.adapted)
     ready = make_ready(ready)
     assert ready.can.logits_at_targets and ready.can.prune
-    # also where dropout would be at work: everything is in eval mode here
+    # also where dropout would apply: everything is in eval mode here
     return plain.on_plain_path(), with_abilities(ready, prune_in_training=True)
 
 
 @pytest.mark.parametrize("placement", ["before", "after"])
 def test_the_tail_is_exact(world, method, placement):
-    """The last block at the targets alone and fused activations give the plain path's loss and gradients."""
+    """Computing the last block only at the targets, with fused activations, gives the plain path's loss and
+    gradients."""
     plain, ready = plain_and_ready(world, method)
     plain.adapted.placement = ready.adapted.placement = placement
     batch = collate(world.pairs, world.template)
@@ -76,7 +76,7 @@ def test_the_tail_is_exact(world, method, placement):
 
 
 def test_streamed_losses_are_the_same(world, method, monkeypatch):
-    """However few logits are computed at once, loss and gradients stay."""
+    """Loss and gradients do not depend on how many logits are computed at once."""
     plain, ready = plain_and_ready(world, method)
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * ready.parts.vocabulary_size)
     batch = collate(world.pairs, world.template)
@@ -87,8 +87,7 @@ def test_streamed_losses_are_the_same(world, method, monkeypatch):
 
 
 def test_a_tail_with_dropout_is_left_alone(gpt2):
-    """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation
-    alone."""
+    """With dropout in the last block the pruned path draws other numbers, so in fp32 it is used only for evaluation."""
     model = make_ready(gpt2.model(LoRA(rank=2, target_modules="all-linear", dropout=0.3)))
     assert model.can.prune and not model.can.prune_in_training
     assert make_ready(gpt2.model(LoRA(rank=2))).can.prune_in_training
@@ -99,8 +98,8 @@ def test_a_tail_with_dropout_is_left_alone(gpt2):
     "method", [Full(), LoRA(rank=2, target_modules="all-linear", dropout=0.3)], ids=["full", "lora"]
 )
 def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
-    """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the
-    same."""
+    """The pruned path drops out at the same places as the block: when dropout keeps nothing or everything, both paths
+    agree."""
     model = gpt2.model(method)
     disturb(model.adapted)
     block = model.parts.blocks[-1]
@@ -127,7 +126,8 @@ def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
 
 
 def test_a_tail_whose_dropout_stands_elsewhere_is_noticed(gpt2):
-    """Dropout before the attention's last matrix, where it is taken for what follows it, is not pruned in training."""
+    """A last block whose dropout comes before the attention's output projection, not after it, is not pruned in
+    training."""
     model = gpt2.model(Full())
     attention = model.parts.blocks[-1].attn
     moved = attention.resid_dropout
@@ -147,7 +147,8 @@ def test_a_tail_that_is_another_is_noticed(world):
 @pytest.mark.parametrize("length", [1, 100, 128, 300])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_attention_in_blocks_is_attention(length, groups):
-    """Causal attention by blocks of queries is torch's own, forwards and backwards, with shared key heads too."""
+    """Causal attention by blocks of queries equals torch's attention, forward and backward, also with shared key
+    heads."""
     torch.manual_seed(0)
     states = [torch.randn(2, heads, length, 8, requires_grad=True) for heads in (4, 4 // groups, 4 // groups)]
     ours = blockwise(*states, 0.3)
@@ -162,8 +163,7 @@ def test_attention_in_blocks_is_attention(length, groups):
 
 @pytest.mark.parametrize("length", [100, 300])
 def test_attention_in_blocks_drops_as_dropout_does(length):
-    """With dropout, what each query gets is the plain product with the weights that were kept, and so are the
-    gradients."""
+    """With dropout, each query gets the plain product with the weights that were kept; the gradients match too."""
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, length, 8, requires_grad=True) for _ in range(3))
     torch.manual_seed(1)
@@ -185,8 +185,8 @@ def test_attention_in_blocks_drops_as_dropout_does(length):
 
 
 def test_quick_dropout_is_dropout():
-    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval
-    mode."""
+    """Quick dropout keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients only there, and does
+    nothing in eval mode."""
     model = torch.nn.Sequential(torch.nn.Dropout(0.3))
     use_quick_dropout(model)
     torch.manual_seed(0)
@@ -210,7 +210,7 @@ CACHED = {"last-blocks": LastLayers(num_blocks=1), "last-head": METHODS["last-he
 
 
 def cached(world: World, method, folder: Path, fingerprint: str = "m", max_bytes: int = 10**8):
-    """A model made ready and disturbed, and its trunk cache."""
+    """A prepared, perturbed model and its trunk cache."""
     model = world.model(method)
     disturb(model.adapted)
     model = make_ready(model)
@@ -220,7 +220,7 @@ def cached(world: World, method, folder: Path, fingerprint: str = "m", max_bytes
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
-    """From cached states come the plain path's loss and gradients, in whatever order the pairs are taken."""
+    """Cached states give the plain path's loss and gradients, in whatever order the pairs are taken."""
     plain = world.model(method).on_plain_path()
     disturb(plain.adapted)
     model, cache = cached(world, method, tmp_path)
@@ -235,7 +235,8 @@ def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
 
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
 def test_the_loss_of_a_split_from_its_cache_is_that_of_the_whole_model(world, method, tmp_path):
-    """Document by document, in batches of another size than the states were computed in, and of some of them alone."""
+    """The loss of a split from its cache is the whole model's, document by document, also in other batch sizes and for
+    a subset."""
     model, cache = cached(world, method, tmp_path)
     assert cache.bytes_for(model, world.pairs) == cache.num_bytes > cache.bytes_for(model, world.pairs[:5])
     whole, found = split_loss(model, world.pairs, 4), split_loss(model, world.pairs, 4, losses_of=cache.losses)
@@ -252,13 +253,14 @@ def test_the_loss_of_a_split_from_its_cache_is_that_of_the_whole_model(world, me
     ids=["lora", "prompt", "full", "tied"],
 )
 def test_no_cache_where_it_would_be_stale(gpt2, method, tmp_path):
-    """What is trained below, put into the input, or tied into it leaves nothing fixed: no cache."""
+    """There is no cache when training changes anything below, in the input, or tied to it: it would be stale."""
     _, cache = cached(gpt2, method, tmp_path)
     assert cache is None and not list(tmp_path.iterdir())
 
 
 def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
-    """The same states are computed once; other weights or tokens are another entry; beyond the bound older ones go."""
+    """The same states are computed once, other weights or tokens get another entry, and the oldest entries go beyond
+    the limit."""
     made = []
     real = trunk_cache._computed
     monkeypatch.setattr(trunk_cache, "_computed", lambda *args: made.append(1) or real(*args))
@@ -278,7 +280,7 @@ def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
 
 
 def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
-    """In a process of its own: open the cache, say which batches were computed here, and what it holds."""
+    """In a separate process: open the cache and report which batches were computed here and what the cache holds."""
     real = trunk_cache._computed
 
     def slow(*args):
@@ -294,7 +296,7 @@ def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
 
 
 def test_two_processes_make_one_cache(gpt2, tmp_path):
-    """Of two processes that want the same states one computes them, the other waits for it, and both have the same."""
+    """When two processes want the same states, one computes them while the other waits, and both get the same."""
     process = multiprocessing.get_context("fork").Process
     both = [
         process(target=_open_one, args=(gpt2, tmp_path / "cache", tmp_path / "made", tmp_path / f"{i}"))
@@ -311,7 +313,7 @@ def test_two_processes_make_one_cache(gpt2, tmp_path):
 
 
 def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
-    """A file that was cut, of which any byte was flipped, or whose seal is gone or another's, is not read: it is made
+    """A cache file that was truncated, has a flipped byte, or has a missing or foreign seal is not read but made
     again."""
     cached(gpt2, CACHED["last-blocks"], tmp_path)
     (file,), (seal,) = tmp_path.glob("*/states.bin"), tmp_path.glob("*/sha256")
@@ -335,7 +337,7 @@ def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
 
 
 def test_what_making_a_cache_took_is_known_to_who_finds_it_made(gpt2, tmp_path):
-    """The seconds are those of whoever made it, not of reading it."""
+    """The recorded seconds are those of the process that made the cache, not the time to read it."""
     made = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
     (seconds,) = tmp_path.glob("*/seconds")
     assert made is not None and made.seconds > 0
@@ -345,7 +347,7 @@ def test_what_making_a_cache_took_is_known_to_who_finds_it_made(gpt2, tmp_path):
 
 
 def test_a_full_disk_is_one_message_and_room_is_enough_to_go_on(gpt2, tmp_path, monkeypatch):
-    """Without room for the trunk cache nothing of it is left, and the message names folder, size and remedy."""
+    """Without room for the trunk cache no part of it is left behind, and the message gives folder, size and remedy."""
 
     def full(file, num_bytes):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -361,7 +363,7 @@ def test_a_full_disk_is_one_message_and_room_is_enough_to_go_on(gpt2, tmp_path, 
 
 
 def test_the_trunk_cache_on_a_real_full_disk(gpt2, tmp_path):
-    """On a file system that is full, the message comes before any state is computed, never SIGBUS; with room it is
+    """On a full file system the message comes before any state is computed, never SIGBUS; with enough room the cache is
     made."""
     if (
         os.geteuid()
@@ -381,7 +383,7 @@ def test_the_trunk_cache_on_a_real_full_disk(gpt2, tmp_path):
 
 
 def test_the_key_holds_versions_and_attention(gpt2, tmp_path, monkeypatch):
-    """Other versions of torch, transformers or this cache, and another attention, make an entry of their own."""
+    """Another version of torch, transformers or this cache, or another attention, makes a separate entry."""
 
     def entries() -> int:
         cached(gpt2, CACHED["last-blocks"], tmp_path)
@@ -404,7 +406,7 @@ def test_the_key_holds_versions_and_attention(gpt2, tmp_path, monkeypatch):
 
 
 def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
-    """In fp16 the stream is fp32 and may go beyond 65,504: from the cache come the same losses, and no infinity."""
+    """In fp16 the stream is fp32 and may exceed 65,504: the cache gives the same losses, and no infinity."""
     machine = replace(gpt2.machine, precision="fp16")
     monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.float16))
     model = replace(gpt2.model(CACHED["last-blocks"]), machine=machine)
@@ -423,7 +425,7 @@ def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 def test_flops_from_the_cache_are_counted(world, method, prunes):
-    """The FLOPs of a pass from the cache, and of making it, follow the formula at a shape that it was not fitted to."""
+    """The FLOPs of making the cache and of a pass from it follow the formula at a shape it was not fitted to."""
     sketch = world.engine(method.adapt(world.sketch(), world.context()), prune_in_training=prunes)
     first = partial_forward.first_trained(sketch.adapted)
     resumed, making = training_flops(sketch, first), entering_flops(sketch, first)
@@ -434,7 +436,8 @@ def test_flops_from_the_cache_are_counted(world, method, prunes):
 
 @pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
 def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_path):
-    """Every saving on, cache and all, or every one off: the same losses at every step and the same at the end."""
+    """With every saving on, the cache included, or every one off, the losses are the same at every step and at the
+    end."""
 
     def trained(plain: bool) -> tuple[list[float], float]:
         model = world.model(method).on_plain_path()
@@ -459,7 +462,7 @@ def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_pat
 
 
 def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
-    """When memory runs out, in whichever pass, the step is begun anew with half the micro-batch: same loss, same
+    """When memory runs out in any pass, the step starts over with half the micro-batch, with the same loss and
     weights."""
 
     def trained(limit: int):
@@ -488,7 +491,7 @@ def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
 
 
 def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
-    """Only a refused allocation is tried again; at one document a pass it is told."""
+    """Only a refused allocation is retried; any other error, or one at a single document per pass, is raised."""
 
     def failing(message: str):
         def fail(*args, **options):
@@ -505,8 +508,8 @@ def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
 
 
 def test_the_micro_batch_is_found(gpt2, monkeypatch):
-    """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below
-    one."""
+    """The micro-batch found is a power of two within a step: the whole step if it fits, less if memory runs out, never
+    below one."""
     model = gpt2.model(LoRA(rank=2))
     found = partial(batch_size.fitting_micro_batch, model, gpt2.pairs)
     assert found(most=8) == 8 and found(most=1) == 1
@@ -530,14 +533,14 @@ READ_BACK = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_
 
 
 class ReadBack(TorchDispatchMode):
-    """Collects the operations whose result Python needs, as file names of their callers."""
+    """Collects the operations whose result Python needs, by the file names of their callers."""
 
     def __init__(self):
         super().__init__()
         self.callers: list[str] = []
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        """Note the operation where it is one of those."""
+        """Note the operation if it is one of those."""
         if operation.overloadpacket.__name__ in READ_BACK:
             frames = [frame.filename for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
             self.callers.append(Path(frames[-2]).name)
@@ -545,7 +548,7 @@ class ReadBack(TorchDispatchMode):
 
 
 def test_a_micro_batch_reads_nothing_back(world, method):
-    """No number is read back in forward and backward pass but one: whether transformers' mask is all ones."""
+    """Forward and backward pass read back a single number: whether transformers' mask is all ones."""
     world = in_bf16(world)
     model = make_ready(world.model(method))
     model.train()

@@ -1,4 +1,4 @@
-"""Every method on every family: the laws that make a figure comparable hold whatever the model is made of."""
+"""Every method on every family: the laws that make a figure comparable hold for every kind of model."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ METHODS = sorted(registered(Method))
 
 @pytest.fixture(scope="module", params=LISTED)
 def any_world(request, worlds, tmp_path_factory) -> World:
-    """A small random model of each family, with the embedded tokenizer and the pairs of the other laws."""
+    """A small random model of each family, with the embedded tokenizer and the same pairs as the other laws."""
     other, family = worlds["gpt2"], request.param
     shape = {**FAMILIES[family], "vocab_size": VOCABULARY, "max_position_embeddings": 128, "n_positions": 128}
     torch.manual_seed(0)
@@ -60,7 +60,7 @@ def any_world(request, worlds, tmp_path_factory) -> World:
 
 
 def adapted_or_refused(method: Method, world: World) -> AdaptedModel | None:
-    """The adapted model; None for what only bitfit may say, and only of a family without biases."""
+    """Return the adapted model; None if refused, which only bitfit may do, and only on a family without biases."""
     try:
         return world.adapt(method)
     except ConfigError as error:
@@ -71,7 +71,7 @@ def adapted_or_refused(method: Method, world: World) -> AdaptedModel | None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_the_same_on_every_family(name, any_world, tmp_path):
-    """What it says is trained, gets gradients, can be planned and saved; plain and exact path agree within 1e-5."""
+    """What a method says it trains gets gradients, can be planned and saved; plain and exact path agree within 1e-5."""
     method = registered(Method)[name]()
     adapted = adapted_or_refused(method, any_world)
     if adapted is None:
@@ -79,7 +79,7 @@ def test_a_method_is_the_same_on_every_family(name, any_world, tmp_path):
     for law in LAWS if method.trains else LAWS[2:]:
         law(method, any_world)
     if type(any_world.prototype).__name__.removesuffix("ForCausalLM") in SCALED_LOGITS:
-        assert not head_is_plain(adapted)  # such a run takes the plain path alone
+        assert not head_is_plain(adapted)  # such a run takes only the plain path
     else:
         law_paths_agree(method, any_world)
 
@@ -87,8 +87,8 @@ def test_a_method_is_the_same_on_every_family(name, any_world, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_and_writes_on_every_family(name, any_world, tmp_path):
-    """The one loop trains it, its blocks may be recomputed, what is saved is whole, and a summary does not depend on
-    its batch."""
+    """The one loop trains every method; blocks may be recomputed, what is saved is complete, and a summary does not
+    depend on its batch."""
     method = registered(Method)[name]()
     if adapted_or_refused(method, any_world) is None:
         return

@@ -1,4 +1,4 @@
-"""The house stands as drawn: imports run downwards, the engine knows no method, analysis and report need no torch."""
+"""The package's layers hold: imports run downwards, the engine knows no method, analysis and report need no torch."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_imports_run_downwards():
 
 
 def test_analysis_loads_without_torch():
-    """Reading records and writing reports imports neither torch, transformers nor peft."""
+    """Reading records and writing reports import neither torch, transformers nor peft."""
     code = (
         "import sys, triptych.analysis, triptych.reporting.write; "
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
@@ -32,13 +32,13 @@ def test_analysis_loads_without_torch():
 
 
 def test_what_list_shows_needs_no_stemmers():
-    """The registered plug-ins are imported without nltk, which takes longer than all the rest of `triptych list`."""
+    """Registered plug-ins are imported without nltk, which takes longer than everything else in `triptych list`."""
     code = "import sys, triptych.plugins as p; p.import_plugins(); sys.exit('nltk' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
-    """Contracts, metrics, readers of tables and what the terminal shows need no torch, nor does `list data`."""
+    """Contracts, metrics, table readers, terminal output and `list data` need no torch."""
     (tmp_path / "data.csv").write_text("document,summary\na,b\n")
     code = TORCHLESS + (
         "import triptych.contracts, triptych.results.reading, triptych.metrics.rouge, triptych.metrics.text_shape, "

@@ -1,4 +1,4 @@
-"""Laws that hold for every registered method, on two families of models; a broken toy fails each of them.
+"""Laws that hold for every registered method on two model families; a broken toy method fails each of them.
 
 A law is a plain function of a method and a `World`. It runs over everything registered, over options that change what a
 method does, over methods written here as a contributor would write them, and over one toy that must break it.
@@ -47,7 +47,7 @@ from triptych.registry import registered
 import_plugins()
 
 
-# What a contributor may write: the engine has never heard of these
+# What a contributor may write: the engine knows none of these
 
 
 VARIANTS: dict[str, Method] = {
@@ -60,7 +60,7 @@ VARIANTS: dict[str, Method] = {
     "serial-adapter": SerialAdapter(),
 }
 METHODS: dict[str, Method] = {name: cls() for name, cls in registered(Method).items()} | VARIANTS
-REFUSED = {("last-tied", "llama"), ("bitfit", "llama")}  # no tied head, no biases: each has a test of its own
+REFUSED = {("last-tied", "llama"), ("bitfit", "llama")}  # no tied head, no biases: each has a separate test
 CASES = [(name, family) for name in METHODS for family in FAMILIES if (name, family) not in REFUSED]
 every_method = pytest.mark.parametrize(("name", "family"), CASES, ids=[f"{n}-{f}" for n, f in CASES])
 
@@ -73,52 +73,52 @@ every_method = pytest.mark.parametrize(("name", "family"), CASES, ids=[f"{n}-{f}
 
 @pytest.mark.parametrize("cls", [cls for _, _, cls in PLUGINS], ids=[f"{kind}-{name}" for kind, name, _ in PLUGINS])
 def test_explained(cls):
-    """Every registered class and every option of it is explained."""
+    """Every registered class and each of its options has an explanation."""
     law_explained(cls)
 
 
 @every_method
 def test_trains_exactly_what_it_says(name, family, worlds):
-    """`requires_grad` is set exactly, whatever it was."""
+    """`requires_grad` is set exactly, whatever it was before."""
     law_trains_exactly_what_it_says(METHODS[name], worlds[family])
 
 
 @every_method
 def test_gradients_reach_exactly_what_is_trained(name, family, worlds):
-    """The graph behind the loss ends in what is trained, and in nothing else."""
+    """The loss graph ends in exactly the trained tensors."""
     if METHODS[name].trains:
         law_gradients_reach_exactly_what_is_trained(METHODS[name], worlds[family])
 
 
 @every_method
 def test_only_what_is_trained_changes(name, family, worlds):
-    """Frozen tensors stay bit-equal, trained ones move."""
+    """Frozen tensors stay bit-equal; trained tensors change."""
     if METHODS[name].trains:
         law_only_what_is_trained_changes(METHODS[name], worlds[family])
 
 
 @every_method
 def test_chance_comes_from_the_generator(name, family, worlds):
-    """The run's generator is the only source of chance."""
+    """The run's generator is the only source of randomness."""
     law_chance_comes_from_the_generator(METHODS[name], worlds[family])
 
 
 @every_method
 def test_saved_is_whole(name, family, worlds, tmp_path):
-    """Saved and loaded is the same model."""
+    """A saved and reloaded model is the same model."""
     if METHODS[name].trains:
         law_saved_is_whole(METHODS[name], worlds[family], tmp_path)
 
 
 @every_method
 def test_summaries_do_not_depend_on_the_batch(name, family, worlds):
-    """One by one and in a padded batch, the same tokens."""
+    """Documents summarized one by one and in a padded batch give the same tokens."""
     law_summaries_do_not_depend_on_the_batch(METHODS[name], worlds[family])
 
 
 @every_method
 def test_paths_agree(name, family, worlds):
-    """The exact saving changes neither loss nor gradients."""
+    """The exact path changes neither loss nor gradients."""
     law_paths_agree(METHODS[name], worlds[family])
 
 
@@ -130,7 +130,7 @@ def test_can_be_sketched(name, family, worlds):
 
 @every_method
 def test_does_not_measure_itself(name, family, worlds):
-    """What is measured is measured from outside."""
+    """A method's costs are measured from outside, never by the method."""
     law_does_not_measure_itself(METHODS[name], worlds[family])
 
 
@@ -142,14 +142,14 @@ def test_says_how_long_its_prompt_is(name, family, worlds):
 
 @every_method
 def test_trains_in_the_one_loop(name, family, worlds):
-    """One loop trains methods it has never heard of."""
+    """One loop trains methods it does not know."""
     if METHODS[name].trains:
         law_trains_in_the_one_loop(METHODS[name], worlds[family])
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.trains])
 def test_untuned_is_the_model(name, world):
-    """A method without training is the model as it is."""
+    """A method without training is the unchanged model."""
     law_untuned_is_the_model(METHODS[name], world)
 
 
@@ -157,7 +157,7 @@ def test_untuned_is_the_model(name, world):
 
 
 class Unexplained(PromptTuning):
-    """A prompt with an option that nobody explains."""
+    """A prompt with an unexplained option."""
 
     mystery: int = 3
 
@@ -167,16 +167,16 @@ class Nameless(BiasOnly):
 
 
 class LeavesUnfrozen(BiasOnly):
-    """Releases the last block and forgets to freeze the rest."""
+    """Unfreezes the last block and forgets to freeze the rest."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Nothing is frozen."""
+        """Freeze nothing."""
         parts.blocks[-1].requires_grad_(True)
         return AdaptedModel(parts)
 
 
 class TrainsNothing(PromptTuning):
-    """Says that it trains, and freezes its prompt."""
+    """Claims to train, and freezes its prompt."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Freeze the prompt too."""
@@ -189,14 +189,14 @@ class Idle(BiasOnly):
     """Adds a tensor that no forward pass reads."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Hang up a parameter that is never used."""
+        """Attach a parameter that is never used."""
         adapted = super().adapt(parts, context)
         parts.blocks[0].idle = nn.Parameter(torch.ones(3))
         return adapted
 
 
 class Hidden(BiasOnly):
-    """Trains a tensor that stands outside the model, where no count sees it."""
+    """Trains a tensor outside the model, where no count sees it."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Add a vector from a closure."""
@@ -207,7 +207,7 @@ class Hidden(BiasOnly):
 
 
 class Drifting(BiasOnly):
-    """Moves a frozen weight behind the optimizer's back."""
+    """Changes a frozen weight behind the optimizer's back."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Shrink the token embedding in every forward pass."""
@@ -221,10 +221,10 @@ class Drifting(BiasOnly):
 
 
 class Counting(BiasOnly):
-    """Its last block gives other numbers each time it runs."""
+    """A last block that gives other numbers each time it runs."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Scale what enters the block by the number of calls."""
+        """Scale the block's input by the number of calls."""
         adapted, calls = super().adapt(parts, context), []
         own = parts.blocks[-1].forward
 
@@ -247,22 +247,22 @@ class GlobalChance(PromptTuning):
 
 
 class SeedBlind(PromptTuning):
-    """Draws, and throws away what it has drawn."""
+    """Draws from the generator and discards the result."""
 
     init: str = "random"
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """The prompt begins at zero whatever the seed."""
+        """Start the prompt at zero whatever the seed."""
         adapted = super().adapt(parts, context)
         nn.init.zeros_(adapted.virtual_tokens.weight)
         return adapted
 
 
 class KeepsToItself(BiasOnly):
-    """Learns something in training that is no parameter, so that it is not saved."""
+    """Learns something in training that is not a parameter, so it is not saved."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Count the passes and let the count into the output."""
+        """Count the passes and add the count to the output."""
         adapted = super().adapt(parts, context)
         passes = [0]
 
@@ -275,7 +275,7 @@ class KeepsToItself(BiasOnly):
 
 
 class Neighbourly(BiasOnly):
-    """Lets rows of a batch see each other."""
+    """Lets the rows of a batch see each other."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Subtract half of the batch's mean."""
@@ -285,10 +285,10 @@ class Neighbourly(BiasOnly):
 
 
 class PastTheHead(BiasOnly):
-    """Changes logits after the head, where the exact path does not pass."""
+    """Changes logits after the head, which the exact path bypasses."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Double the logits of the model's own forward."""
+        """Double the logits of the model's forward."""
         adapted = super().adapt(parts, context)
 
         def double(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -300,10 +300,10 @@ class PastTheHead(BiasOnly):
 
 
 class NeedsWeights(BiasOnly):
-    """Looks at the values of weights to decide what to do."""
+    """Looks at weight values to decide what to do."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Read a number off a weight."""
+        """Read a number from a weight."""
         adapted = super().adapt(parts, context)
         adapted.notes["scale"] = float(parts.head.weight.std())
         return adapted
@@ -323,12 +323,12 @@ class HidesItsLength(PromptTuning):
     """Takes positions that it does not announce."""
 
     def num_virtual_tokens_added(self) -> int:
-        """Nothing, it says."""
+        """Announce none."""
         return 0
 
 
 class Ungrateful(PromptTuning):
-    """Turns its gradient around."""
+    """Reverses its gradient."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Climb instead of descending."""
@@ -338,7 +338,7 @@ class Ungrateful(PromptTuning):
 
 
 class Touched(Method):
-    """Says that it is untuned, and has changed the model."""
+    """Claims to be untuned but changes the model."""
 
     trains: ClassVar[bool] = False
 
@@ -375,7 +375,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("law", "toy"), BROKEN, ids=[f"{law.__name__}-{toy.__name__}" for law, toy in BROKEN])
 def test_a_broken_toy_fails(law, toy, gpt2, tmp_path):
-    """The law notices the toy that breaks it."""
+    """Each law detects the toy that breaks it."""
     given = {"cls": toy, "method": toy, "world": gpt2, "folder": tmp_path}
     if law is not law_explained:
         given["method"] = toy()
@@ -385,5 +385,5 @@ def test_a_broken_toy_fails(law, toy, gpt2, tmp_path):
 
 
 def test_every_law_has_a_broken_toy():
-    """No law goes untested."""
+    """Every law has a broken toy."""
     assert {law for law, _ in BROKEN} == set(LAWS)

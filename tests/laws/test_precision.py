@@ -1,4 +1,4 @@
-"""In bf16, as in fp32, the same untouched weights give every method the same loss: what is trained decides nothing."""
+"""In bf16, as in fp32, unchanged weights give the same loss for every method, whatever it trains."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def low(request, world) -> World:
 
 
 def losses(world: World, method: Method) -> torch.Tensor:
-    """The loss of every target before anything is trained."""
+    """The loss of every target before training."""
     model = make_ready(world.model(method))
     batch = collate(world.pairs, world.template)
     with torch.no_grad(), world.machine.autocast():
@@ -52,12 +52,13 @@ def losses(world: World, method: Method) -> torch.Tensor:
 
 
 def law_untouched_weights_give_one_loss(method: Method, world: World) -> None:
-    """Before training the losses are the untuned model's, bit by bit; virtual tokens aside, which read other text."""
+    """Before training, losses equal the untuned model's bit by bit, except with virtual tokens, which read other
+    text."""
     assert torch.equal(losses(world, method), losses(world, Untuned()))
 
 
 def law_the_stream_is_alike(method: Method, world: World) -> None:
-    """What the blocks read has the type that it has for the untuned model, whatever is trained."""
+    """The blocks' input has the same type as in the untuned model, whatever is trained."""
 
     def stream(of: Method) -> torch.dtype:
         parts = make_ready(world.model(of)).parts
@@ -69,7 +70,7 @@ def law_the_stream_is_alike(method: Method, world: World) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_untouched_weights_give_one_loss(name, low):
-    """Every method, on two families: no method begins elsewhere than the others."""
+    """Every method, on two families, starts at the same loss."""
     method = METHODS[name]
     try:
         low.adapt(method)
@@ -82,7 +83,7 @@ def test_untouched_weights_give_one_loss(name, low):
 
 @pytest.mark.parametrize("family", SCALED)
 def test_a_scale_behind_the_table_is_rounded_alike(family, gpt2):
-    """Families that multiply what they look up do it in the type of a frozen table, whatever is trained."""
+    """Families that scale their embeddings do it in the type of a frozen table, whatever is trained."""
     torch.manual_seed(0)
     shape = {**SCALED[family], "vocab_size": gpt2.prototype.config.vocab_size, "max_position_embeddings": 128}
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**shape)).eval()
@@ -93,7 +94,8 @@ def test_a_scale_behind_the_table_is_rounded_alike(family, gpt2):
 @pytest.mark.parametrize("family", EXPERTS)
 @pytest.mark.parametrize("method", [Full(), LastLayers(num_blocks=1)], ids=["full", "last"])
 def test_experts_are_rounded_alike(family, method, gpt2):
-    """The stacked matrices of experts, which autocast leaves as they are: trained ones stay fp32 and are trained."""
+    """Stacked expert matrices, which autocast leaves alone, are rounded alike; trained ones stay fp32 and are
+    trained."""
     torch.manual_seed(0)
     shape = {**EXPERTS[family], "vocab_size": gpt2.prototype.config.vocab_size, "max_position_embeddings": 128}
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**shape)).eval()
@@ -109,10 +111,10 @@ def test_experts_are_rounded_alike(family, method, gpt2):
 
 
 class KeepsItsTable(Full):
-    """A toy that breaks the law: it trains its embedding behind the engine's back, after it was made ready."""
+    """A toy that breaks the law: it trains its embedding behind the engine's back, after preparation."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Multiply the table by a little more than one."""
+        """Multiply the table by slightly more than one."""
         adapted = super().adapt(parts, context)
         with torch.no_grad():
             parts.token_embedding.weight.mul_(1.003)
@@ -120,13 +122,13 @@ class KeepsItsTable(Full):
 
 
 def test_the_law_can_fail(low):
-    """A method whose weights are others has another loss."""
+    """A method with other weights has another loss."""
     with pytest.raises(AssertionError):
         law_untouched_weights_give_one_loss(KeepsItsTable(), low)
 
 
 def test_a_trained_table_keeps_its_precision(gpt2):
-    """In bf16 the table itself stays fp32: steps that bf16 could not hold are kept, and its gradient is fp32."""
+    """In bf16 the trained table itself stays fp32: steps too small for bf16 are kept, and its gradient is fp32."""
     world = in_bf16(gpt2)
     model = make_ready(world.model(Full()))
     table = model.parts.token_embedding.weight

@@ -1,4 +1,5 @@
-"""Blocks computed again in the backward pass: the same bits as without, less memory, and every FLOP charged."""
+"""Blocks recomputed in the backward pass: the same bits as without recomputation, less memory, and every FLOP
+charged."""
 
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def method(request):
 
 
 def adapted(world: World, method, prunes: bool = False) -> EngineModel:
-    """A model in training mode, away from where training begins."""
+    """A model in training mode, away from its starting point."""
     model = world.model(method)
     disturb(model.adapted)
     model.train()
@@ -55,16 +56,16 @@ def adapted(world: World, method, prunes: bool = False) -> EngineModel:
 
 
 def loss_and_gradients(model: EngineModel, losses: Callable[[EngineModel], torch.Tensor]) -> list[torch.Tensor]:
-    """The losses of a batch and the gradients of what is trained, with the same draws of dropout each time."""
+    """The losses of a batch and the gradients of trained tensors, with the same dropout draws each time."""
     torch.manual_seed(3)
     with model.machine.autocast():
         found = losses(model)
-    after = torch.rand(1)  # what is drawn next is not to change either
+    after = torch.rand(1)  # what is drawn next must not change either
     return [found.detach(), after, *gradients(model.adapted, found.sum()).values()]
 
 
 def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
-    """Every number of both is the same."""
+    """Assert that all numbers of both are the same."""
     assert len(one) == len(other) and all(map(torch.equal, one, other))
 
 
@@ -73,7 +74,8 @@ def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None
 
 @pytest.mark.parametrize("path", ["plain", "whole", "tail"])
 def test_recomputed_blocks_give_the_same_bits(world, method, path):
-    """Losses and gradients of every method are those of blocks that are kept, with dropout at work, on every path."""
+    """Recomputed blocks give the bits of kept blocks for every method: losses and gradients, with dropout, on every
+    path."""
     model = adapted(world, method, path == "tail")
     model = model.on_plain_path() if path == "plain" else model
     batch = collate(world.pairs, world.template)
@@ -86,7 +88,7 @@ def test_recomputed_blocks_give_the_same_bits(world, method, path):
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["trained", "everywhere"])
 def test_recomputed_blocks_drop_the_same_places_in_bf16(gpt2, method, everywhere):
-    """In bf16, with the package's own dropout and attention, the same places are dropped again."""
+    """In bf16, with the package's dropout and attention, the same places are dropped again."""
     world = in_bf16(gpt2)
     untouched = with_dropout_of(world, 0.3) if everywhere else world
     model = untouched.model(method)
@@ -101,7 +103,7 @@ def test_recomputed_blocks_drop_the_same_places_in_bf16(gpt2, method, everywhere
 
 
 def with_dropout_of(world: World, rate: float) -> World:
-    """The same world whose model has dropout of a rate in every place."""
+    """The same world, with a model that has this dropout rate everywhere."""
     config = with_dropout(world.prototype.config, rate)
     other = type(world.prototype)(config)
     other.load_state_dict(world.prototype.state_dict())
@@ -109,7 +111,7 @@ def with_dropout_of(world: World, rate: float) -> World:
 
 
 def replace_everywhere(model: EngineModel, everywhere: bool):
-    """The model's training modes, with frozen modules in training mode too where asked for."""
+    """Replace the model's training modes, optionally with frozen modules in training mode too."""
     model.modes.everywhere = everywhere
     return model.modes
 
@@ -117,7 +119,7 @@ def replace_everywhere(model: EngineModel, everywhere: bool):
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 def test_recomputed_blocks_give_the_same_bits_from_the_trunk_cache(world, count, prunes, tmp_path):
-    """From cached states, too."""
+    """Recomputed blocks give the same bits from cached states, too."""
     model = world.model(LastLayers(num_blocks=count))
     disturb(model.adapted)
     model = make_ready(model)
@@ -134,7 +136,7 @@ def test_recomputed_blocks_give_the_same_bits_from_the_trunk_cache(world, count,
 
 
 def test_blocks_are_their_own_again_afterwards(world):
-    """A pass leaves every block with the forward of its class."""
+    """A pass leaves every block with its class's forward."""
     model = replace(adapted(world, METHODS["lora"]), recomputes=True)
     batch = collate(world.pairs, world.template)
     target_losses(model, batch).sum().backward()
@@ -145,7 +147,7 @@ def test_blocks_are_their_own_again_afterwards(world):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that were made inside and are alive, and their peak."""
+    """Counts the bytes of live tensors created inside the context, and their peak."""
 
     def __init__(self):
         super().__init__()
@@ -153,7 +155,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, function, types, arguments=(), named=None):
-        """Run an operation, and note the storages it made."""
+        """Run an operation, and note the storages it created."""
         made = function(*arguments, **(named or {}))
         for each in made if isinstance(made, (tuple, list)) else (made,):
             if isinstance(each, torch.Tensor):
@@ -176,8 +178,8 @@ class LiveBytes(TorchDispatchMode):
 
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 def test_recomputed_blocks_take_less_memory(world, prunes):
-    """Of three blocks one at a time is in memory: the tensors alive at the peak of a pass take 0.7 of what they took,
-    and those kept for the backward pass less than half."""
+    """With one of three blocks in memory at a time, a pass's peak of live tensors is 0.7 of what it was, and what is
+    kept for the backward pass less than half."""
     model = adapted(world, METHODS["prompt"], prunes)
     batch = collate(world.pairs, world.template)
 
@@ -223,7 +225,7 @@ def training_hidden(model: EngineModel, batch) -> torch.Tensor:
     ],
 )
 def test_what_is_computed_again_is_charged(label, path, world):
-    """The formula gives what dispatch counts on real passes of several sizes, the second time included."""
+    """The formula equals the count by dispatch on real passes of several sizes, recomputation included."""
     method = METHODS[label]
     model = world.model(method)
     model.parts.model.set_attn_implementation("eager")
@@ -239,14 +241,14 @@ def test_what_is_computed_again_is_charged(label, path, world):
 
 
 def counted_flops(model: EngineModel, batch) -> int:
-    """What dispatch counts on a forward and backward pass."""
+    """The FLOPs that dispatch counts in a forward and backward pass."""
     with FlopCounterMode(display=False) as counter:
         target_losses(model, batch).sum().backward()
     return counter.get_total_flops()
 
 
 def test_full_fine_tuning_computes_each_block_again_by_hand(gpt2):
-    """Four times the forward pass of 24 D^2 a position and block, but for each block's last product, 8 D^2, whose
+    """Four times the forward pass of 24 D^2 per position and block, except each block's last product, 8 D^2, whose
     result nothing needs; the head stays at three times."""
     width, layers, vocabulary = 32, 3, 3072
     sketch = replace(gpt2.engine(Full().adapt(gpt2.sketch(), gpt2.context())), recomputes=True)
@@ -259,7 +261,7 @@ def test_full_fine_tuning_computes_each_block_again_by_hand(gpt2):
 
 
 def limited(monkeypatch, refuses: Callable[[EngineModel, int], bool]) -> None:
-    """Let passes of training run out of memory, by the model and the number of documents."""
+    """Make training passes run out of memory, depending on the model and the number of documents."""
     for module in (training, batch_size):
         real = module.target_losses
 
@@ -277,7 +279,7 @@ def needs_recomputing(model: EngineModel, documents: int) -> bool:
 
 
 def trained(loop: Loop, until: int | None = None) -> list[float]:
-    """The losses of the steps until training ends, or until a step."""
+    """The losses of the steps until the end of training, or until a given step."""
     losses: list[float] = []
     if until is None:
         train(loop, on_step=lambda step: losses.append(step.loss))
@@ -287,8 +289,8 @@ def trained(loop: Loop, until: int | None = None) -> list[float]:
 
 
 def test_memory_that_runs_out_with_one_document_recomputes_blocks(world, monkeypatch):
-    """Blocks are recomputed before a run is given up: losses and weights are the bits of one document a pass, and each
-    pass is charged as what it is."""
+    """Blocks are recomputed before a run is given up: losses and weights equal, bit by bit, those at one document per
+    pass, and each pass is charged for what it computes."""
     method = LoRA(rank=2, target_modules="all-linear", dropout=0.3)
 
     def loop_of(size: int) -> Loop:
@@ -309,7 +311,7 @@ def test_memory_that_runs_out_with_one_document_recomputes_blocks(world, monkeyp
 
 
 def test_a_state_that_recomputes_resumes_bit_by_bit(gpt2, monkeypatch):
-    """That blocks are recomputed is part of the state: no pass is tried without after it was loaded."""
+    """Recomputation is part of the saved state: after loading, no pass is tried without it."""
     method = LoRA(rank=2, target_modules="all-linear", dropout=0.3)
     limited(monkeypatch, needs_recomputing)
     whole = gpt2.loop(method, micro_batch_size=4)
@@ -326,7 +328,7 @@ def test_a_state_that_recomputes_resumes_bit_by_bit(gpt2, monkeypatch):
 
 
 def test_a_plan_that_recomputes_is_not_tried_without(gpt2, monkeypatch):
-    """What was found for "auto" before training holds from the first step."""
+    """What "auto" found before training applies from the first step."""
     seen: list[bool] = []
     limited(monkeypatch, lambda model, documents: bool(seen.append(model.recomputes)))
     loop = gpt2.loop(LoRA(rank=2), max_epochs=1, recomputes=True)
@@ -335,7 +337,7 @@ def test_a_plan_that_recomputes_is_not_tried_without(gpt2, monkeypatch):
 
 
 def test_memory_that_runs_out_even_so_is_one_message(gpt2, monkeypatch):
-    """A run is given up with the allocator's words, what was tried, and what to do."""
+    """A run is given up with the allocator's message, what was tried, and what to do."""
     limited(monkeypatch, lambda model, documents: True)
     words = r"one document a pass, although each block was computed again.*can't allocate memory.*Set limits"
     with pytest.raises(OutOfMemory, match=words):
@@ -345,7 +347,7 @@ def test_memory_that_runs_out_even_so_is_one_message(gpt2, monkeypatch):
 
 
 def test_all_ranks_recompute_where_one_runs_out(gpt2, monkeypatch):
-    """A rank with room enough follows one without: to smaller passes, to blocks recomputed, and to the end."""
+    """A rank with enough memory follows one without: to smaller passes, then to recomputed blocks, until the end."""
     refusals = iter([1.0] * 3 + [0.0] * 2 + [1.0])
     real = type(gpt2.machine).total
 
@@ -362,7 +364,8 @@ def test_all_ranks_recompute_where_one_runs_out(gpt2, monkeypatch):
 
 
 def test_the_micro_batch_is_found_with_blocks_recomputed(gpt2, monkeypatch):
-    """Where one document does not fit, the most that fit with blocks recomputed are taken; where it fits, none are."""
+    """If one document does not fit, the largest micro-batch that fits with recomputed blocks is used; if it fits, no
+    blocks are recomputed."""
     model = gpt2.model(LoRA(rank=2))
     assert fit_passes(model, gpt2.pairs, most=4) == (4, False)
     limited(monkeypatch, lambda model, documents: documents > 2 or not model.recomputes)
@@ -374,13 +377,13 @@ def test_the_micro_batch_is_found_with_blocks_recomputed(gpt2, monkeypatch):
 
 
 def test_the_probe_accepts_every_method(world, method):
-    """Blocks of both families may be computed again, whatever is trained."""
+    """Blocks of both families may be recomputed, whatever is trained."""
     reasons: list[str] = []
     assert probe_recomputation(adapted(world, method), reasons.append) and not reasons
 
 
 def test_a_block_that_computes_something_else_the_second_time_is_noticed(gpt2, monkeypatch):
-    """Where a block keeps a state of its own, blocks are not recomputed, and the run ends with the reason."""
+    """If a block keeps state, blocks are not recomputed, and the run ends with the reason."""
     model = adapted(gpt2, METHODS["lora"])
     block, calls = model.parts.blocks[1], []
     own = block.forward
@@ -395,7 +398,7 @@ def test_a_block_that_computes_something_else_the_second_time_is_noticed(gpt2, m
 
 
 def test_a_cache_that_grew_twice_would_be_noticed(gpt2, monkeypatch):
-    """Without a copy of the cache for each call, the sequence would follow a prefix twice: the probe says so."""
+    """Without a copy of the cache for each call, the prefix would be added twice: the probe reports it."""
     monkeypatch.setattr(recomputation, "_copied", lambda cache: cache)
     assert not probe_recomputation(adapted(gpt2, METHODS["prefix"]))
 
@@ -444,7 +447,7 @@ assert all(torch.equal(value, short.state.trained[name]) for name, value in room
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is counted from /proc")
 def test_a_step_that_does_not_fit_is_taken_with_blocks_recomputed():
-    """Under a real limit of memory, within which not even one document fits, a step is taken to the same bits."""
+    """Under a real memory limit too small for one document, a step with recomputed blocks gives the same bits."""
     command = [sys.executable, "-c", SHORT_OF_MEMORY, "190"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
