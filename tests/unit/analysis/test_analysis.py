@@ -35,7 +35,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_every_run_is_read_in_the_suites_order(out: Path):
-    """A finished folder is read whole: methods and seeds in the suite's order, untrained methods once."""
+    """A finished folder is read completely: methods and seeds in the suite's order, untrained methods once."""
     results = read_results(out)
     assert [(run.record.label, run.record.seed) for run in results.runs] == [
         ("untuned", 0),
@@ -106,7 +106,7 @@ def spoil_line_three(path: Path) -> None:
     ],
 )
 def test_damage_is_one_clear_error(out: Path, file: str, damage: Callable[[Path], Any], message: str):
-    """A missing, cut, malformed or foreign file is refused with its name, what is wrong and a remedy."""
+    """A missing, truncated, malformed or foreign file is refused with its name, the problem and a remedy."""
     damage(out / file)
     with pytest.raises(ResultsError) as error:
         read_results(out)
@@ -121,7 +121,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
 
 
 def test_an_unfinished_suite_is_refused_or_flagged(out: Path):
-    """Planned runs that are not there are named: an error by default, a flag where a partial table is asked for."""
+    """Planned runs that are missing are named: an error by default, a flag when a partial table is requested."""
     (out / "runs/lora/1/record.json").unlink()
     with pytest.raises(ResultsError, match=r"has not finished.*lora/1.*triptych compare"):
         read_results(out)
@@ -131,7 +131,7 @@ def test_an_unfinished_suite_is_refused_or_flagged(out: Path):
 
 
 def test_a_run_outside_the_suite_is_refused(out: Path):
-    """A run folder of a method that the suite does not name is not passed over."""
+    """A run folder of a method that the suite does not name is not ignored."""
     write_run(out, json.loads((out / "suite.json").read_text()), "lora-all", 0, kind="lora")
     with pytest.raises(ResultsError, match=r"lora-all.*not in suite.json"):
         read_results(out)
@@ -145,7 +145,7 @@ def fail(out: Path, run: str) -> None:
 
 
 def test_a_failed_run_is_kept_as_failed(out: Path):
-    """A failed seed is listed with its reason and is in no figure; a method with no finished seed has no estimates."""
+    """A failed seed is listed with its reason and enters no figure; a method with no finished seed has no estimates."""
     fail(out, "lora/1")
     fail(out, "full/0")
     fail(out, "full/1")
@@ -170,7 +170,8 @@ def test_a_suite_in_which_all_failed_is_refused(tmp_path: Path):
 
 
 def test_a_record_with_digests_refuses_every_other_file(out: Path):
-    """History, predictions and adapter of another seed, cut at a line's end, emptied or changed are refused by name."""
+    """History, predictions and adapter are refused by name if they belong to another seed or were truncated, emptied or
+    changed."""
     for seed in (0, 1):
         folder = out / f"runs/lora/{seed}"
         history = (folder / "history.jsonl").read_text().replace('"loss": 3.0', f'"loss": {3 + seed / 8}')
@@ -226,7 +227,7 @@ def test_a_history_that_is_not_the_records_is_refused_without_digests(out: Path,
     ],
 )
 def test_figures_that_do_not_follow_from_their_run_are_refused(tmp_path: Path, changes: dict[str, Any], message: str):
-    """A figure that can be derived from a run's other files or from suite.json is refused where it is another one."""
+    """A figure that can be derived from a run's other files or from suite.json is refused if it differs."""
     out = write_results(tmp_path / "out", methods=("lora", "full"), method={"lora": {"kind": "lora", "rank": 8}})
     read_results(out)
     for field, value in changes.items():
@@ -238,7 +239,7 @@ def test_figures_that_do_not_follow_from_their_run_are_refused(tmp_path: Path, c
 
 @pytest.mark.parametrize("field", ["options", "kind"])
 def test_seeds_of_a_row_are_of_one_kind_with_the_same_options(out: Path, field: str):
-    """Where suite.json does not say what a method is, its seeds are compared with each other."""
+    """If suite.json does not say what a method is, its seeds are compared with each other."""
     edit_record(out, "lora/1", lambda record: record.update({field: {"options": {"rank": 64}, "kind": "full"}[field]}))
     with pytest.raises(ResultsError, match=f"cannot be compared in one table: {field}.*lora .seed 0.*lora .seed 1"):
         compare_results(read_results(out))
@@ -256,7 +257,8 @@ def test_joined_suites_may_have_rows_of_one_name_with_other_options(tmp_path: Pa
 
 
 def test_every_file_has_its_own_remedy(out: Path):
-    """An unreadable suite.json is not answered with deleting a run; a run's file names the folder to delete."""
+    """An unreadable suite.json is not answered with advice to delete a run; a damaged run file names the folder to
+    delete."""
     for name, remedy in {
         "suite.json": "triptych compare SUITE --out",
         "runs/lora/1/record.json": f"delete the folder {out / 'runs/lora/1'} and resume",
@@ -324,7 +326,7 @@ def test_other_documents_are_refused(out: Path, field: str):
     ["engine.plain", "engine.sharding", "training.micro_batch_size", "decoding.batch_size", "cache.max_gigabytes"],
 )
 def test_what_changes_no_result_is_not_refused(out: Path, field: str):
-    """Settings of the engine alone do not keep runs out of one table."""
+    """Engine settings that change no result do not keep runs out of one table."""
     edit_record(out, "lora/1", lambda record: put(record["config"], field, 1))
     assert compare_results(read_results(out)).tests
 
@@ -338,7 +340,7 @@ def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
 
 
 def test_rows_that_stayed_untouched_may_be_equal(out: Path):
-    """Methods that never beat the untouched weights are these weights: their equal losses are flagged, not refused."""
+    """Methods that never beat the untouched weights keep those weights: their equal losses are flagged, not refused."""
     loss = json.loads((out / "runs/lora/1/record.json").read_text())["loss"]
     for run in ("lora/1", "full/1"):
         history = json.loads((out / f"runs/{run}/record.json").read_text())["training"]["epochs"]
@@ -356,7 +358,7 @@ def test_rows_that_stayed_untouched_may_be_equal(out: Path):
 
 
 def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
-    """The equality is only meaningful under one seed; within a row it says that the seed has no effect."""
+    """The equality matters only under one seed; within a row it says that the seed has no effect."""
     loss = json.loads((out / "runs/lora/0/record.json").read_text())["loss"]["test"]
     edit_record(out, "lora/1", lambda record: put(record, "loss.test", loss))
     assert any("the seed has no effect" in flag for flag in compare_results(read_results(out)).rows["lora"].flags)
@@ -366,7 +368,7 @@ def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
 
 
 def agree_with_record(folder: Path) -> None:
-    """Make history and predictions of a run say what its record was made to say."""
+    """Make a run's history and predictions agree with its record."""
     record = json.loads((folder / "record.json").read_text())
     events = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     events[record["training"]["best_epoch"]]["validation_loss"] = record["loss"]["validation"]
@@ -378,7 +380,7 @@ def agree_with_record(folder: Path) -> None:
 
 
 def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
-    """A loss that rose by more than 0.5% is told as worse, one that rose by less as not moved, and never as both."""
+    """A loss that rose by more than 0.5% is reported as worse, a smaller rise as not moved, and never both."""
     for loss, worse in ((3.13, True), (3.11, False)):
         out = write_results(tmp_path / str(loss))
         for run in ("lora/0", "lora/1", "lora/2"):
@@ -404,7 +406,7 @@ def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
     ],
 )
 def test_a_run_that_kept_the_untouched_weights_says_where_its_training_went(out: Path, reached: float, sentence: str):
-    """The weights that are kept did not move; whether the rate was too high or too low is in the history."""
+    """A run that kept the untouched weights reports from its history whether the rate was too high or too low."""
     folder = out / "runs/lora/1"
     for field in ("loss.validation", "training.best_step", "training.best_epoch"):
         value = 3.1 if field == "loss.validation" else 0
@@ -420,7 +422,7 @@ def test_a_run_that_kept_the_untouched_weights_says_where_its_training_went(out:
 
 
 def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_path: Path):
-    """Where every record says 50 epochs, and suite.json 2, the results are refused with both numbers."""
+    """If every record says 50 epochs and suite.json says 2, the results are refused with both numbers."""
     out = write_results(tmp_path / "out", training={"max_epochs": 50})
     compare_results(read_results(out))
     edit(out / "suite.json", lambda suite: put(suite, "training.max_epochs", 2))
@@ -429,7 +431,7 @@ def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_pa
 
 
 def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
-    """Where the best epoch is the last that the budget allows, every method that trains says so."""
+    """If the best epoch is the last one in the budget, every trained method is flagged."""
     rows = compare_results(read_results(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
     said = {label for label, row in rows.items() if any("was still falling" in flag for flag in row.flags)}
     assert said == {"prompt-tuning", "lora", "full"}
@@ -481,7 +483,7 @@ def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, 
     ],
 )
 def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, changes: dict[str, Any], sentence: str):
-    """Synthetic parts, other machines and other versions are said in words beside the table."""
+    """Synthetic parts, other machines and other versions are stated beside the table."""
     assert compare_results(read_results(out)).flags == []
     for field, value in changes.items():
         edit_record(out, run, lambda record, field=field, value=value: put(record, field, value))
@@ -494,7 +496,7 @@ def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, chang
 
 
 def test_records_from_before_a_setting_of_the_engine_have_its_default(out: Path):
-    """A record of an earlier version, without `engine.sharding`, has the same engine settings as those of today."""
+    """A record of an earlier version without `engine.sharding` has the same engine settings as a current one."""
     edit_record(out, "lora/1", lambda record: record["config"]["engine"].pop("sharding"))
     assert compare_results(read_results(out)).flags == []
 
@@ -508,7 +510,7 @@ def test_an_unequal_search_is_flagged(out: Path):
 
 
 def test_a_grid_that_was_continued_is_no_unequal_search(out: Path):
-    """What must be equal is what the searches trained on, up to a step or two, not the number of rates."""
+    """Searches must train on equally much, up to a step or two, but may try different numbers of rates."""
     for label, documents in (("prompt-tuning", (30, 30, 30)), ("lora", (20, 50, 21)), ("full", (40, 45, 5))):
         trials = [
             {"learning_rate": 0.1 * k, "validation_loss": 3.0, "documents": n} for k, n in enumerate(documents, 1)
@@ -538,7 +540,7 @@ def test_equal_summaries_are_flagged(out: Path):
 
 
 def test_one_seed_is_said(tmp_path: Path):
-    """With one seed a comparison says, in its flags and its verdict, that training again was not measured."""
+    """With one seed, a comparison says in its flags and verdict that the effect of retraining was not measured."""
     comparison = compare_results(read_results(write_results(tmp_path / "one", seeds=(0,))))
     assert any("has one seed" in flag for flag in comparison.flags)
     assert "pairs with a trained model differ on these documents" in comparison.verdict
@@ -555,7 +557,7 @@ def test_the_comparison_is_deterministic(out: Path):
 
 
 def test_means_are_those_of_the_records(out: Path):
-    """A method's figures are means over its seeds of what the records say."""
+    """A method's figures are means over its seeds of the records' values."""
     results = read_results(out)
     comparison = compare_results(results)
     for label, row in comparison.rows.items():
@@ -575,7 +577,7 @@ def test_means_are_those_of_the_records(out: Path):
 
 
 def test_the_loss_interval_is_over_seeds_or_absent(out: Path):
-    """Without losses of documents the test loss has Student's interval over seeds, and none from one run."""
+    """Without per-document losses, the test loss has Student's interval over seeds, and none from one run."""
     rows = compare_results(read_results(out)).rows
     assert rows["lora"].loss.low < rows["lora"].loss.mean < rows["lora"].loss.high
     assert rows["untuned"].loss.low is None
@@ -593,7 +595,7 @@ def write_losses(out: Path, run: str, losses: Any) -> None:
 
 
 def test_document_losses_give_the_loss_interval(out: Path):
-    """Losses of documents give the test loss an interval, and must be those of the record."""
+    """Per-document losses give the test loss an interval, and must agree with the record."""
     write_losses(out, "untuned/0", np.arange(DOCUMENTS) % 3)
     loss = compare_results(read_results(out)).rows["untuned"].loss
     assert loss.low < loss.mean < loss.high
@@ -603,7 +605,7 @@ def test_document_losses_give_the_loss_interval(out: Path):
 
 
 def test_document_losses_are_tested_in_pairs(out: Path):
-    """The test loss of two methods is compared document by document: a gain that all documents share has no spread."""
+    """The test loss of two methods is compared document by document: a gain shared by all documents has no spread."""
     level = np.random.default_rng(3).normal(0, 0.5, DOCUMENTS)
     write_losses(out, "untuned/0", 3.0 + level)
     write_losses(out, "prompt-tuning/0", 2.9 + level)
@@ -612,7 +614,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
         write_losses(out, f"lora/{seed}", 2.8 + level + np.random.default_rng(seed).normal(0, 0.1, DOCUMENTS))
     comparison = compare_results(read_results(out))
     tests = {(test.a, test.b): test for test in comparison.tests if test.metric == "loss"}
-    assert len(tests) == 3  # of the methods whose documents have losses, each pair
+    assert len(tests) == 3  # each pair of methods whose documents have losses
     same = tests["untuned", "prompt-tuning"]
     assert same.low == pytest.approx(same.difference) == pytest.approx(same.high) == pytest.approx(0.1)
     for (a, b), test in tests.items():
@@ -624,7 +626,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
 
 
 def test_every_pair_is_tested_on_every_metric(out: Path):
-    """All pairs of finished methods are tested on the four ROUGE scores, and the correction is over all of them."""
+    """All pairs of finished methods are tested on the four ROUGE scores, with a correction over all of them."""
     comparison = compare_results(read_results(out))
     cases = {(test.a, test.b, test.metric) for test in comparison.tests}
     assert len(comparison.tests) == len(cases) == 10 * 4
@@ -636,7 +638,7 @@ def test_every_pair_is_tested_on_every_metric(out: Path):
 
 
 def test_a_row_run_once_is_compared_with_each_seed(out: Path):
-    """An untrained method stands beside each seed of the other: the difference is the mean of the two."""
+    """An untrained method is compared with each seed of the other: the difference is the mean of the two."""
     results = read_results(out)
     base, tuned = results.of("untuned"), results.of("lora")
     expected = np.mean([run.record.rouge.rouge1 - base[0].record.rouge.rouge1 for run in tuned])
@@ -645,7 +647,7 @@ def test_a_row_run_once_is_compared_with_each_seed(out: Path):
 
 
 def test_a_rows_interval_does_not_depend_on_the_other_rows(out: Path):
-    """Taking a method out of the table leaves the intervals of the others where they are."""
+    """Taking a method out of the table does not change the intervals of the others."""
     before = compare_results(read_results(out)).rows
     edit(out / "suite.json", lambda suite: suite["methods"].remove("prompt-tuning"))
     (out / "runs/prompt-tuning").rename(out / "gone")
@@ -655,7 +657,8 @@ def test_a_rows_interval_does_not_depend_on_the_other_rows(out: Path):
 
 
 def test_the_verdict_names_a_winner_only_where_there_is_one(tmp_path: Path):
-    """A clear lead is a winner; a lead within chance is no clear winner and names who cannot be told apart."""
+    """A clear lead gives a winner; a lead within chance gives none, and the verdict names the methods that cannot be
+    told apart."""
     out = write_results(tmp_path / "three", seeds=(0, 1, 2))
     before = compare_results(read_results(out)).verdict
     assert before.startswith("No clear winner: lora (")
@@ -671,7 +674,8 @@ def test_the_verdict_names_a_winner_only_where_there_is_one(tmp_path: Path):
 
 
 def test_a_method_with_one_seed_keeps_all_methods_from_being_ranked(tmp_path: Path):
-    """Where the other seeds of a method failed, pairs that differ are said to, as trained models, and none is best."""
+    """If the other seeds of a method failed, pairs that differ are reported as trained models, and none is called
+    best."""
     results = read_results(write_results(tmp_path / "three", seeds=(0, 1, 2)))
     kept = tuple(run for run in results.runs if run.record.label != "lora" or run.record.seed == 0)
     comparison = compare_results(replace(results, runs=kept))
@@ -682,7 +686,7 @@ def test_a_method_with_one_seed_keeps_all_methods_from_being_ranked(tmp_path: Pa
 
 
 def test_more_epochs_are_advised_only_where_the_loss_was_falling_before_the_decay(tmp_path: Path):
-    """A loss that rose at the peak rate and fell in the decay alone is no sign that training was too short."""
+    """A loss that rose at the peak rate and fell only in the decay is no sign that training was too short."""
     results = read_results(write_results(tmp_path / "one", seeds=(0,), training={"max_epochs": 3}))
     (run,) = (run for run in results.runs if run.record.label == "lora")
     run.record.training.decay_start = 2
@@ -694,7 +698,7 @@ def test_more_epochs_are_advised_only_where_the_loss_was_falling_before_the_deca
 
 
 def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
-    """Where Lead-3 leads, it is said, and the trained methods are judged among themselves."""
+    """If Lead-3 leads, the verdict says so, and the trained methods are judged among themselves."""
     edit(out / "suite.json", lambda suite: suite.update(methods=["lead-3", "prompt-tuning"]))
     for label in ("untuned", "lora", "full"):
         (out / "runs" / label).rename(out / label)
@@ -710,8 +714,7 @@ def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
 
 
 def test_old_rows_differ_only_where_test_and_interval_agree():
-    """In a file without decisions, a rejection whose interval, which counted the seeds, includes zero separates
-    nothing."""
+    """In a file without decisions, a rejection does not separate methods if the interval over seeds includes zero."""
     base = {"a": "x", "b": "y", "metric": "rouge1", "difference": 1.0, "p_value": 0.001}
     assert is_significant(PairedTest(**base, p_value_adjusted=0.01, low=0.5, high=1.5))
     assert not is_significant(PairedTest(**base, p_value_adjusted=0.01, low=-0.5, high=2.5))
@@ -719,7 +722,7 @@ def test_old_rows_differ_only_where_test_and_interval_agree():
 
 
 def test_one_document_gives_neither_tests_nor_intervals(tmp_path: Path):
-    """A single test document is reported without intervals and tests, and that is said."""
+    """A single test document is reported without intervals and tests, and the report says so."""
     out = write_results(tmp_path / "small", methods=("untuned", "lora"), seeds=(0,))
     for path in out.glob("runs/*/*/predictions.jsonl"):
         line = json.loads(path.read_text().splitlines()[0])
@@ -736,7 +739,8 @@ def test_one_document_gives_neither_tests_nor_intervals(tmp_path: Path):
 
 
 def test_the_pareto_front_is_by_hand():
-    """A method is on the front unless another is at least as good in both, better in one; unknown cost is on none."""
+    """A method is on the front unless another is at least as good in both and better in one; one of unknown cost is
+    never on it."""
     points = {
         "cheap": (20.0, 1.0),
         "good": (30.0, 5.0),
@@ -758,7 +762,7 @@ def test_the_fronts_of_a_comparison(out: Path):
 
 
 def test_joined_suites_are_one_table(tmp_path: Path):
-    """Suites that pass are joined: colliding labels get the suite's name, an untrained method is kept once."""
+    """Compatible suites are joined: colliding labels get the suite's name, and an untrained method is kept once."""
     first = write_results(tmp_path / "one", methods=("untuned", "lora"))
     second = write_results(tmp_path / "two", methods=("untuned", "lora", "full"))
     for seed in (0, 1):
@@ -771,7 +775,7 @@ def test_joined_suites_are_one_table(tmp_path: Path):
 
 
 def test_suites_of_one_name_are_told_apart_by_folder(tmp_path: Path):
-    """Where the suites have one name, the folders' names tell their methods apart."""
+    """If suites have the same name, the folders' names tell their methods apart."""
     folders = [write_results(tmp_path / name, methods=("lora",), name="same") for name in ("one", "two")]
     for seed in (0, 1):
         edit_record(folders[1], f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
@@ -787,7 +791,7 @@ def test_unequal_suites_are_not_joined(tmp_path: Path):
 
 
 def test_suites_of_other_data_are_not_joined_for_their_data(tmp_path: Path):
-    """That the data differ is said before what else differs with them."""
+    """Different data are reported before anything else that differs as a consequence."""
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("full",), data="else", limits={"document_tokens": 128})
     for seed in (0, 1):
@@ -838,7 +842,7 @@ def test_a_run_copied_into_another_suite_is_refused(tmp_path: Path):
     ],
 )
 def test_curves_hold_what_the_histories_measured(out: Path, axis: str, spent: tuple[float, ...]):
-    """A curve holds the loss before training and every validation loss, against what the run had spent by then."""
+    """A curve has the loss before training and every validation loss, against what the run had spent by then."""
     curves = validation_curves(read_results(out), axis)
     assert [(line.label, line.seed) for line in curves.lines] == [
         ("prompt-tuning", 0),
@@ -854,13 +858,13 @@ def test_curves_hold_what_the_histories_measured(out: Path, axis: str, spent: tu
 
 
 def test_what_was_not_measured_has_no_curve(out: Path):
-    """Spending that a method did not note is named as absent, never derived."""
+    """Spending that a method did not record is named as missing, never derived."""
     assert validation_curves(read_results(out), "energy_joules").lines == ()
     assert validation_curves(read_results(out), "energy_joules").absent == ("prompt-tuning", "lora", "full")
 
 
 def test_bad_axes_are_refused(out: Path):
-    """An unknown axis and spending that falls are errors with what to do."""
+    """An unknown axis and decreasing spending are errors with a remedy."""
     with pytest.raises(ResultsError, match="Did you mean 'tokens'"):
         validation_curves(read_results(out), "token")
     path = out / "runs/lora/0/history.jsonl"
@@ -873,7 +877,8 @@ def test_bad_axes_are_refused(out: Path):
 
 
 def test_advice_is_the_best_row_within_the_budget(out: Path):
-    """Among the methods within every limit the one with the highest ROUGE-1 is named, and why the others are not."""
+    """Among the methods within every limit, the one with the highest ROUGE-1 is named, with the reason why the others
+    are not."""
     comparison = compare_results(read_results(out))
     assert recommend(comparison).best == "lora"
     advice = recommend(comparison, max_parameters=10_000)
@@ -885,7 +890,7 @@ def test_advice_is_the_best_row_within_the_budget(out: Path):
 
 
 def test_advice_gives_its_evidence_and_uncertainty(out: Path):
-    """The difference to every other method is the comparison's test of that pair, turned the right way round."""
+    """The difference to every other method is the comparison's test of that pair, with the matching sign."""
     comparison = compare_results(read_results(out))
     advice = recommend(comparison)
     assert {rival.label for rival in advice.rivals} == {"untuned", "lead-3", "prompt-tuning", "full"}
@@ -929,13 +934,13 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
 
 
 def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
-    """With one seed the advice says that it speaks of trained models, not of methods."""
+    """With one seed the advice says that it is about trained models, not methods."""
     text = recommend(compare_results(read_results(write_results(tmp_path / "one", seeds=(0,))))).text
     assert "have one training seed. Comparing the methods themselves requires more: no method is advised here" in text
 
 
 def test_advice_for_what_trains_nothing_speaks_of_no_model(tmp_path: Path):
-    """Lead-3 alone within a budget is no model, nothing is cheaper, and the best method that trains is named."""
+    """If only Lead-3 fits the budget, no model and nothing cheaper is advised, and the best trained method is named."""
     comparison = compare_results(read_results(write_results(tmp_path / "one", ("lead-3", "lora"), seeds=(0,))))
     alone = recommend(comparison, max_parameters=100)
     assert alone.choice == "lead-3" and "Nothing else is within the budget." in alone.text
@@ -960,7 +965,7 @@ def test_advice_for_what_trains_nothing_speaks_of_no_model(tmp_path: Path):
 
 
 def test_times_on_a_shared_device_decide_nothing(out: Path):
-    """Where others worked on the GPU in training, times are neither a budget's measure nor a reason to choose."""
+    """If others used the GPU during training, times are neither a budget's measure nor a reason to choose."""
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.shared_note", "others worked on the GPU"))
     assert not any(row.shared_device for row in compare_results(read_results(out)).rows.values())  # of a CPU: a note
@@ -975,7 +980,7 @@ def test_times_on_a_shared_device_decide_nothing(out: Path):
 
 
 def test_the_difference_that_ties_leave_open_is_not_called_found():
-    """Where nearly all documents tie, what is detectable is at least as wide as the interval."""
+    """If nearly all documents tie, the detectable difference is at least as wide as the interval."""
     profile = np.zeros(40)
     profile[0] = 5.0
     one = Sample(0.125, profile, (), (-100.0, 100.0))
@@ -986,8 +991,7 @@ def test_the_difference_that_ties_leave_open_is_not_called_found():
 
 
 def test_the_primary_measure_is_the_suites(out: Path):
-    """`[analysis] primary` decides what the verdict and the advice rest on; the other of R-1 and loss is shown as
-    well."""
+    """`[analysis] primary` decides what the verdict and the advice rest on; the other of R-1 and loss is shown too."""
     level = np.random.default_rng(3).normal(0, 0.5, DOCUMENTS)
     for row, (label, mean) in enumerate((("untuned", 3.0), ("prompt-tuning", 2.2), ("lora", 2.8), ("full", 2.7))):
         for seed in (0,) if label == "untuned" else (0, 1):
@@ -1005,7 +1009,8 @@ def test_the_primary_measure_is_the_suites(out: Path):
 
 
 def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
-    """Where no method fits, the least that is needed is given; a cost that was not measured does not pass for small."""
+    """If no method fits, the smallest sufficient budget is given; a cost that was not measured does not count as
+    small."""
     out = write_results(tmp_path / "tuned", methods=("prompt-tuning", "lora"))
     nothing = recommend(compare_results(read_results(out)), max_parameters=100)
     assert nothing.best is None and "The least any method needs is 2,560 trainable parameters" in nothing.text
@@ -1016,7 +1021,7 @@ def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
 
 
 def test_advice_repeats_what_a_reader_must_know(out: Path):
-    """Flags of the comparison and of the advised method stand in the advice."""
+    """The advice repeats the flags of the comparison and of the advised method."""
     edit_record(out, "lora/0", lambda record: record["search"].update(chosen=0.1, at_edge=True))
     edit_record(out, "full/0", lambda record: put(record, "data.synthetic", True))
     text = recommend(compare_results(read_results(out))).text
@@ -1025,7 +1030,7 @@ def test_advice_repeats_what_a_reader_must_know(out: Path):
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
 def test_a_limit_is_a_number_of_zero_or_more(out: Path, value: float):
-    """A limit that is negative or no number is bad input."""
+    """A negative or non-numeric limit is bad input."""
     with pytest.raises(ConfigError, match="--max-seconds"):
         recommend(compare_results(read_results(out)), max_seconds=value)
 
@@ -1034,7 +1039,7 @@ def test_a_limit_is_a_number_of_zero_or_more(out: Path, value: float):
 
 
 def test_analysis_needs_no_torch():
-    """Importing the whole of analysis loads neither torch nor transformers."""
+    """Importing all of analysis loads neither torch nor transformers."""
     code = (
         "import sys, pkgutil, importlib, triptych.analysis as a\n"
         "for m in pkgutil.iter_modules(a.__path__): importlib.import_module(f'triptych.analysis.{m.name}')\n"
@@ -1045,7 +1050,7 @@ def test_analysis_needs_no_torch():
 
 
 def test_runs_share_their_ids_and_references(out: Path):
-    """Ids and references are in memory once, whatever the number of runs: so a large table fits."""
+    """Ids and references are in memory once, whatever the number of runs, so a large table fits."""
     first, *others = [run for run in read_results(out).runs if run.done]
     for run in others:
         for one, other in zip(first.predictions, run.predictions, strict=True):

@@ -29,8 +29,9 @@ CELLS = [
 def test_verdicts_and_intervals_are_right_as_often_as_they_say(
     documents: int, seeds: int, seed_sd: float, noise_sd: float
 ):
-    """Of four equal methods at most 6% of tables and of pairs hold a false "different"; from three seeds on, intervals
-    of methods and of differences cover 93-97% (99% where seeds agree), those of a whole table together at least 94%."""
+    """At most 6% of tables and of pairs of four equal methods contain a false "different"; from three seeds on,
+    intervals of methods and of differences cover 93-97% (99% if seeds agree), and those of a whole table together at
+    least 94%."""
     number = 200
     got = simulate.rates(documents, seeds, seed_sd, noise_sd, number)
     assert within(got["table"], 0, 0.06, number) and within(got["pair"], 0, 0.06, number)
@@ -53,7 +54,7 @@ def test_verdicts_and_intervals_are_right_as_often_as_they_say(
 def test_verdicts_are_right_with_untrained_methods_and_lost_seeds(
     documents: int, seeds: tuple[int, ...], seed_sd: float, noise_sd: float
 ):
-    """At most 6% of tables hold a false "different" where some methods train nothing (0) or have fewer seeds."""
+    """At most 6% of tables contain a false "different" if some methods train nothing (0) or have fewer seeds."""
     got = simulate.rates(documents, seeds, seed_sd, noise_sd, 200, rows=len(seeds))
     assert within(got["table"], 0, 0.06, 200)
 
@@ -62,7 +63,7 @@ def test_verdicts_are_right_with_untrained_methods_and_lost_seeds(
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("documents", simulate.DOCUMENTS)
 def test_verdicts_are_right_at_every_size(documents: int, seeds: int):
-    """The same over the whole grid of seed SDs, with and without noise of seed and document together."""
+    """The same holds over the whole grid of seed SDs, with and without joint noise of seed and document."""
     number = 600
     for seed_sd in simulate.SEED_SDS:
         for noise_sd in (NOISE_SD, 0.0):
@@ -87,7 +88,7 @@ def test_a_true_difference_is_found_as_often_as_before(seeds: int, noise_sd: flo
 
 @pytest.mark.parametrize(("documents", "zeros"), [(24, 0.96), (24, 0.9), (48, 0.96), (48, 0.9)])
 def test_intervals_of_mostly_zeros_cover(documents: int, zeros: float):
-    """Where 90 to 96% of few documents score zero, the interval of the mean and of a difference covers at least 92%."""
+    """If 90 to 96% of few documents score zero, the interval of the mean and of a difference covers at least 92%."""
     row, pair = simulate.zeros_coverage(documents, zeros, 300)
     assert row >= 0.92 and pair >= 0.92
 

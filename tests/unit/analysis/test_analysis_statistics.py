@@ -30,7 +30,7 @@ def scores(seeds: int, documents: int, seed: int = 0, mean: float = 30.0, seed_s
 
 
 def test_one_seed_without_skew_is_scipys_paired_t():
-    """For symmetric differences of one seed, p-value and interval are those of scipy's paired t-test."""
+    """For symmetric differences under one seed, p-value and interval are those of scipy's paired t-test."""
     half = rng(1).normal(0.4, 3, 60)
     centre = half.mean()
     values = np.concatenate([half, 2 * centre - half])  # symmetric about its mean
@@ -52,11 +52,11 @@ def test_skewed_values_are_halls_interval_by_hand():
     for end, wanted in ((low, t), (high, -t)):
         T = (values.mean() - end) / error
         assert T + skewness * T**2 / 3 + skewness**2 * T**3 / 27 + skewness / 6 == pytest.approx(wanted)
-    assert high - values.mean() > values.mean() - low  # the long tail is where the mean may lie
+    assert high - values.mean() > values.mean() - low  # the mean may lie on the side of the long tail
 
 
 def test_seeds_that_rule_everything_are_scipys_t_over_seeds():
-    """Where documents do not vary, three seeds or more give scipy's Student interval over the means of the seeds."""
+    """If documents do not vary, three or more seeds give scipy's Student interval over the seed means."""
     means = np.array([30.0, 31.0, 30.2, 30.7])
     values = means[:, None] + np.linspace(-1e-7, 1e-7, 50)
     theirs = scipy.stats.ttest_1samp(means, 0).confidence_interval(0.95)
@@ -68,8 +68,7 @@ def test_seeds_that_rule_everything_are_scipys_t_over_seeds():
 
 
 def test_variance_components_are_the_mixed_models():
-    """Seeds' and shared variance of a balanced table are those of a crossed mixed model fitted by statsmodels
-    (REML)."""
+    """Seed and shared variances of a balanced table are those of a crossed mixed model fitted by statsmodels (REML)."""
     mixed = pytest.importorskip("statsmodels.regression.mixed_linear_model", reason="statsmodels is not installed")
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     values = scores(5, 40, seed=3, seed_sd=3.0)
@@ -88,21 +87,21 @@ def test_variance_components_are_the_mixed_models():
 
 
 def test_documents_are_shared_by_the_seeds():
-    """Three identical seeds are worth one: their interval is that of one seed."""
+    """Three identical seeds count as one: their interval is that of one seed."""
     values = rng(1).normal(30, 10, size=300)
     one, three = i.sample_of(values[None]).interval(), i.sample_of(np.tile(values, (3, 1))).interval()
     assert three == pytest.approx(one)
 
 
 def test_seeds_widen_the_interval():
-    """Seeds that disagree make the interval wider than the documents alone do."""
+    """Seeds that disagree make the interval wider than documents alone do."""
     values = rng(1).normal(30, 10, size=300)
     apart = np.stack([values - 3, values, values + 3])
     assert np.ptp(i.sample_of(apart).interval()) > 2 * np.ptp(i.sample_of(values[None]).interval())
 
 
 def test_ratio_interval_is_scipys():
-    """The interval of nats over targets is, for many documents, scipy's bootstrap of the ratio of sums."""
+    """For many documents, the interval of nats over targets is scipy's bootstrap interval of the ratio of sums."""
     targets = rng(1).integers(20, 90, size=400).astype(float)
     nats = targets * rng(2).normal(3, 0.5, size=400)
     low, high = i.sample_of(i.ratio_values(nats[None], targets[None])).interval()
@@ -121,7 +120,7 @@ def test_ratio_interval_is_scipys():
 
 
 def test_all_zero_is_clopper_and_pearson():
-    """From N zeros the mean's upper bound is the share that may not be zero, by Clopper and Pearson, times 100."""
+    """From N zeros, the mean's upper bound is the Clopper-Pearson bound on the share of nonzero values, times 100."""
     for documents in (24, 48, 500):
         low, high = i.sample_of(np.zeros((1, documents)), ROUGE).interval()
         theirs = scipy.stats.binomtest(0, documents).proportion_ci(0.95).high
@@ -129,7 +128,7 @@ def test_all_zero_is_clopper_and_pearson():
 
 
 def test_documents_that_agree_still_vary_with_the_seeds():
-    """Where every document has the same value under a seed, the spread over seeds is all there is: Student's t."""
+    """If every document has the same value under a seed, only the spread over seeds remains: Student's t."""
     values = np.array([[0.25] * 30, [0.75] * 30, [0.35] * 30])
     sample = i.sample_of(values)
     assert sample.estimable
@@ -140,14 +139,14 @@ def test_documents_that_agree_still_vary_with_the_seeds():
 
 
 def test_gaffkes_interval_has_no_p_value_below_its_draws():
-    """A quantile of 20,000 draws says nothing of probabilities below two of them."""
+    """A quantile of 20,000 draws cannot resolve probabilities below two draws."""
     sample = i.sample_of(np.zeros((1, 100)), (-1.0, 1.0))
     assert sample.p_value(0.15) == pytest.approx(2 / 20_000)
     assert 2 / 20_000 < sample.p_value(0.06) < 1
 
 
 def test_no_interval_from_one_value():
-    """One document has no interval, and neither have equal values that nothing bounds."""
+    """A single document has no interval, and neither do equal values that nothing bounds."""
     assert i.sample_of(np.array([[3.0]]), ROUGE).interval() == (None, None)
     assert i.sample_of(np.full((1, 50), 3.0)).interval() == (None, None)
     assert i.t_interval(np.array([3.0])) == (None, None)
@@ -161,14 +160,14 @@ def test_t_interval_is_scipys():
 
 
 def test_one_seed_is_sacrebleus():
-    """sacreBLEU's approximate randomisation and bootstrap give the same p-value and interval on the same scores."""
+    """sacreBLEU's approximate randomization and bootstrap give the same p-value and interval on the same scores."""
     significance = pytest.importorskip("sacrebleu.significance", reason="sacrebleu is not installed")
     base = pytest.importorskip("sacrebleu.metrics.base", reason="sacrebleu is not installed")
     common = rng(1).normal(30, 8, size=120)
     systems = {"a": common + rng(2).normal(0.8, 4, size=120), "b": common + rng(3).normal(0, 4, size=120)}
 
     class MeanOfDocuments:
-        """A metric of sacreBLEU's shape, whose corpus score is the mean of given document scores."""
+        """A metric with sacreBLEU's interface whose corpus score is the mean of given document scores."""
 
         def _extract_corpus_statistics(self, hypotheses, references):
             return np.array([[float(text)] for text in hypotheses])
@@ -198,7 +197,7 @@ def test_one_seed_is_sacrebleus():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), documents=st.integers(2, 60), seeds=st.integers(1, 4), zeros=st.floats(0, 1))
 def test_interval_and_p_value_are_one_law(seed: int, documents: int, seeds: int, zeros: float):
-    """An interval at any level leaves zero out exactly where the p-value is below that level; signs may be turned."""
+    """An interval at any level excludes zero exactly if the p-value is below that level; signs may be flipped."""
     noise = rng(seed)
     a, b = (
         np.where(noise.random((seeds, documents)) < zeros, 0.0, noise.gamma(2, 8, (seeds, documents)) % 100)
@@ -219,9 +218,8 @@ def test_interval_and_p_value_are_one_law(seed: int, documents: int, seeds: int,
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 5), seeds=st.integers(1, 3), spread=st.floats(0, 4))
 def test_printed_intervals_agree_with_the_decisions(seed: int, rows: int, seeds: int, spread: float):
-    """In every table: different exactly where the interval printed next to it leaves out zero, equivalent only where
-    the
-    one-sided tests at the margin reject, and the 95% interval of a pair alone lies within the corrected one."""
+    """In every table, methods are different exactly if the printed interval excludes zero, and equivalent only if the
+    one-sided tests at the margin reject; a pair's own 95% interval lies within the corrected one."""
     noise = rng(seed)
     common = noise.normal(30, 9, 80)
     table = {
@@ -237,7 +235,7 @@ def test_printed_intervals_agree_with_the_decisions(seed: int, rows: int, seeds:
 
 
 def test_equivalence_is_two_one_sided_tests():
-    """For one pair of one seed, symmetric, equivalence is what scipy's two one-sided t-tests at the margin say."""
+    """For one symmetric pair with one seed, equivalence agrees with scipy's two one-sided t-tests at the margin."""
     half = rng(5).normal(0.1, 2, 500)
     values = np.concatenate([half, 2 * half.mean() - half])
     table = samples({"a": {"rouge1": 40 + values[None]}, "b": {"rouge1": np.full((1, 1000), 40.0)}})
@@ -249,14 +247,15 @@ def test_equivalence_is_two_one_sided_tests():
 
 
 def test_a_lower_loss_is_better():
-    """On the loss the method with fewer nats is the one that is shown not to be worse."""
+    """On the loss, the method with fewer nats is the one shown not to be worse."""
     table = {"a": {"loss": rng(1).normal(2.0, 0.1, (1, 200))}, "b": {"loss": rng(2).normal(2.5, 0.1, (1, 200))}}
     (test,) = paired_tests(samples(table), Analysis(), {})
     assert test.p_not_worse < 1e-6 and test.p_not_better > 0.99 and test.units == "nats per target token"
 
 
 def test_correction_is_within_a_measure():
-    """A measure more does not change what the others say; roles name the primary, the second and the secondary."""
+    """Adding a measure does not change the decisions on the others; roles name the primary, the second and the
+    secondary."""
     table = {label: {"rouge1": scores(3, 60, seed)} for seed, label in enumerate("abc")}
     more = {
         label: {**columns, "rouge2": columns["rouge1"] / 2, "loss": columns["rouge1"] / 10}
@@ -278,7 +277,7 @@ def test_holm_on_a_worked_example():
 
 
 def test_equal_pairs_are_shaffers_table():
-    """How many pairs of 3 to 6 methods can be equal at once, step by step, is as in Shaffer's (1986) table."""
+    """The numbers of pairs of 3 to 6 methods that can be equal at once follow Shaffer's (1986) table, step by step."""
     assert c.equal_pairs(2) == (1,) and c.equal_pairs(3) == (3, 1, 1) and c.equal_pairs(4) == (6, 3, 3, 3, 2, 1)
     assert c.equal_pairs(5) == (10, 6, 6, 6, 6, 4, 4, 3, 2, 1)
     assert c.equal_pairs(6) == (15, 10, 10, 10, 10, 10, 7, 7, 7, 6, 4, 4, 3, 2, 1)
@@ -290,7 +289,7 @@ def test_equal_pairs_are_shaffers_table():
 @settings(max_examples=60, deadline=None)
 @given(rows=st.integers(2, 12), seed=st.integers(0, 2**32 - 1), strength=st.floats(0.2, 12))
 def test_the_correction_lies_between_the_raw_and_holm(rows: int, seed: int, strength: float):
-    """Adjusted values keep the order, are at least the raw ones and at most Holm's, and say the same as the levels."""
+    """Adjusted values keep the order, lie between the raw values and Holm's, and agree with the levels."""
     p = np.maximum(1e-15, rng(seed).random(rows * (rows - 1) // 2) ** strength)
     found, by_holm = c.corrected_pairs(p, rows, 0.05), c.corrected_by_holm(p, 0.05)
     assert np.all(found.adjusted >= p * (1 - 1e-12)) and np.all(found.adjusted <= by_holm.adjusted * (1 + 1e-12))
@@ -302,7 +301,7 @@ def test_the_correction_lies_between_the_raw_and_holm(rows: int, seed: int, stre
 
 @pytest.mark.parametrize(("means", "equal"), [((0, 0, 0, 0), 6), ((4, 0, 0, 0), 3), ((5, 5, 0, 0), 2)])
 def test_the_correction_keeps_the_family_rate(means: tuple[int, ...], equal: int):
-    """Of four normal means of unequal variance, whichever are equal, at most 5% of 4,000 tables hold a false
+    """Of four normal means of unequal variance, whichever are equal, at most 5% of 4,000 tables contain a false
     rejection."""
     noise, sds = rng(sum(means)), np.array([1.0, 1.0, 0.6, 1.5])
     first, second = np.triu_indices(4, 1)

@@ -11,7 +11,7 @@ from triptych.results.reading import Results
 
 
 def with_articles(results: Results) -> Results:
-    """Each document's article is its reference, so that whatever else a summary has is new."""
+    """Each document's article is its reference, so everything else in a summary is new."""
     lines = results.runs[0].predictions
     return replace(results, documents={line.id: line.reference for line in lines})
 
@@ -40,13 +40,14 @@ def test_wrong_numbers_are_counted_and_tested() -> None:
 
 
 def test_without_articles_only_what_needs_none_is_measured() -> None:
-    """Where the articles cannot be read, it is said, and no number is called wrong."""
+    """If the articles cannot be read, the output says so, and no number is called wrong."""
     found = compare_results(make_results(("untuned", "lora"))).checks
     assert not found.documents_known and set(found.units) == set(checks.OF_TEXT)
 
 
 def test_of_very_many_summaries_a_part_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents evenly spread are checked, the same of every method, and their number is recorded."""
+    """Of very many summaries, evenly spread documents are checked, the same for every method, and their number is
+    recorded."""
     monkeypatch.setattr(checks, "MOST_SUMMARIES", 20)
     found = compare_results(make_results(("untuned", "lora"), documents=24)).checks
     assert found.num_documents == 10

@@ -1,4 +1,4 @@
-"""ROUGE's precision and recall are kept next to its F1, so that an effect of a summary's length is seen."""
+"""ROUGE's precision and recall are kept next to its F1, to show the effect of summary length."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def made() -> list[Prediction]:
 
 
 def test_a_short_summary_is_precise_and_a_long_one_complete():
-    """Precision is of the summary's words and recall of the reference's; F1 is the score that it always was."""
+    """Precision is relative to the summary's words and recall to the reference's; F1 is unchanged."""
     short, long, empty = (line.scores for line in made())
     assert short["rouge1_precision"] == 100 and short["rouge1_recall"] == pytest.approx(400 / 11)
     assert long["rouge1_recall"] == 100 and long["rouge1_precision"] == pytest.approx(1100 / 21)
@@ -43,7 +43,7 @@ def test_a_short_summary_is_precise_and_a_long_one_complete():
 
 
 def test_a_record_has_the_means_of_both_and_no_further_score():
-    """Means over the documents by type; they are not shown as scores of another metric."""
+    """The record has means over the documents by type; they are not shown as scores of another metric."""
     language = languages.choose("english", [REFERENCE])
     rouge, lines = scoring.rouge(made(), language), made()
     for part in ROUGE_PARTS:
@@ -55,7 +55,7 @@ def test_a_record_has_the_means_of_both_and_no_further_score():
 
 
 def keep_parts(out: Path, run: str, shift: float) -> None:
-    """Give a run precision and recall of its own."""
+    """Give a run its own precision and recall."""
     folder = out / "runs" / run
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     for line in lines:
@@ -66,7 +66,7 @@ def keep_parts(out: Path, run: str, shift: float) -> None:
 
 
 def test_a_row_has_means_over_seeds_and_old_results_have_none(tmp_path):
-    """Comparison, CSV and the report's table have both where the runs kept them; results of before are as before."""
+    """Comparison, CSV and the report's table show both if the runs have them; earlier results are unchanged."""
     out = write_results(tmp_path / "out", methods=("lora", "full"))
     before = compare_results(read_results(out))
     assert not before.rows["lora"].rouge_recall and "R-1 recall" not in shape_table(before).head
@@ -86,7 +86,7 @@ def test_a_row_has_means_over_seeds_and_old_results_have_none(tmp_path):
 
 
 def test_a_recall_that_is_not_its_predictions_is_refused(tmp_path):
-    """Like every figure that follows from others, it is compared with the predictions."""
+    """Like every derived figure, recall is compared with the predictions."""
     out = write_results(tmp_path / "out", methods=("lora", "full"))
     keep_parts(out, "lora/0", 0.0)
     read_results(out)
@@ -96,5 +96,5 @@ def test_a_recall_that_is_not_its_predictions_is_refused(tmp_path):
 
 
 def test_records_of_before_open():
-    """A record's ROUGE without precision and recall is read, and has none."""
+    """Records without ROUGE precision and recall can be read, and have none."""
     assert Rouge(rouge1=1, rouge2=1, rougeL=1, rougeLsum=1, signature="x").recall == {}

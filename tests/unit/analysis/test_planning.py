@@ -1,4 +1,4 @@
-"""What a plan promises is what the decisions keep; its costs add up from records; a budget's design is recorded and
+"""A plan's promises agree with the decisions; its costs add up from records; a budget's design is recorded and
 resumed."""
 
 import json
@@ -44,7 +44,7 @@ COSTS = {
 
 
 def planner_of(**changes) -> Planner:
-    """A suite of four methods that train, as simulated."""
+    """A simulated suite of four trained methods."""
     made = Planner(SIMULATED, 6, 2.0, OWN, 11_490, COSTS)
     return replace(made, **changes)
 
@@ -54,7 +54,7 @@ def planner_of(**changes) -> Planner:
 
 @pytest.mark.parametrize(("seeds", "seed_sd", "difference"), [(3, 0.2, 1.2), (4, 0.3, 1.2), (5, 0.5, 1.5)])
 def test_the_documents_that_are_needed_find_the_difference_four_times_in_five(seeds, seed_sd, difference):
-    """With the planned number of documents 76 to 84% of simulated comparisons call the pair different."""
+    """With the planned number of documents, 76 to 84% of simulated comparisons call the pair different."""
     made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), pairs=1, detect=difference)
     documents = made.least_documents(seeds)
     got = simulate.found(documents, seeds, seed_sd, NOISE_SD, difference, 500)
@@ -62,7 +62,7 @@ def test_the_documents_that_are_needed_find_the_difference_four_times_in_five(se
 
 
 def share_found(documents: int, seeds: int, seed_sd: float, shifts: list[float], number: int) -> float:
-    """How often the first two methods of a table are called different from each other."""
+    """How often the first two methods of a table are called different."""
     generator = np.random.default_rng([8, documents, seeds])
     count = 0
     for _ in range(number):
@@ -77,9 +77,9 @@ def share_found(documents: int, seeds: int, seed_sd: float, shifts: list[float],
     ("seeds", "seed_sd", "difference"), [(3, 0.2, 2.0), (4, 0.3, 1.5), (5, 0.2, 1.0), (8, 0.5, 1.5)]
 )
 def test_the_planned_difference_is_found_in_a_table_of_four_rows(seeds, seed_sd, difference):
-    """Of four methods, corrected over six pairs, the best and the worst are found to differ in 76 to 84% of simulations
-    where the other two lie between them; where three methods are equal it is more, since the first of three differences
-    found eases the rest."""
+    """With four methods, corrected over six pairs, the best and the worst are found to differ in 76 to 84% of
+    simulations if the other two lie between them; if three methods are equal it is more, since the first of three
+    differences found eases the rest."""
     made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), detect=difference)
     documents = made.least_documents(seeds)
     between = share_found(documents, seeds, seed_sd, [difference, 0.0, difference / 2, difference / 2], 1000)
@@ -88,7 +88,7 @@ def test_the_planned_difference_is_found_in_a_table_of_four_rows(seeds, seed_sd,
 
 
 def test_one_seed_has_the_power_of_a_paired_t_test():
-    """Where seeds have no part, power is that of the noncentral t distribution, in a case worked by hand."""
+    """If seeds do not matter, power is that of the noncentral t distribution, in a case worked out by hand."""
     documents, sd, difference, level = 400, 8.0, 1.2, 0.05 / 6
     noncentral, edge = difference / (sd / np.sqrt(documents)), t.ppf(1 - level / 2, documents - 1)
     expected = nct.sf(edge, documents - 1, noncentral) + nct.cdf(-edge, documents - 1, noncentral)
@@ -98,8 +98,7 @@ def test_one_seed_has_the_power_of_a_paired_t_test():
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
-    """Where documents have no part, power against a method that trains nothing is noncentral t with S - 1 degrees of
-    freedom."""
+    """If documents do not matter, power against an untrained method is noncentral t with S - 1 degrees of freedom."""
     error, difference = 0.5 / np.sqrt(seeds), 1.0
     edge = t.ppf(0.975, seeds - 1)
     expected = nct.sf(edge, seeds - 1, difference / error) + nct.cdf(-edge, seeds - 1, difference / error)
@@ -110,9 +109,8 @@ def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
 @pytest.mark.parametrize("detect", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("seed_sd", [0.1, 0.3, 0.5])
 def test_more_never_finds_less(seed_sd, detect):
-    """More seeds never lower power nor need more documents, and beyond the documents that are needed power stays
-    sufficient
-    up to the size of CNN/DailyMail's test split."""
+    """More seeds never lower power nor need more documents; beyond the required documents, power stays sufficient up to
+    the size of CNN/DailyMail's test split."""
     made = planner_of(chance=replace(ASSUMED, seeds=(seed_sd**2,) * 2), detect=detect)
     for documents in (50, 500, 3_000, 11_490):
         powers = [made.power(documents, seeds) for seeds in range(2, 11)]
@@ -127,7 +125,7 @@ def test_more_never_finds_less(seed_sd, detect):
 
 
 def test_documents_do_not_make_up_for_few_seeds():
-    """Under few seeds four times as many documents hardly add power, as docs/planning.md says; a plan then takes the
+    """With few seeds, four times as many documents hardly add power, as docs/planning.md says; a plan then takes the
     smaller number."""
     made = planner_of(chance=ASSUMED, detect=1.0, own=replace(OWN, seeds=3))
     assert [f"{made.power(documents, 3):.1%}" for documents in (3_000, 11_490)] == ["22.5%", "24.6%"]
@@ -135,7 +133,7 @@ def test_documents_do_not_make_up_for_few_seeds():
 
 
 def test_a_spread_of_seeds_that_documents_cannot_make_up_for_is_said():
-    """Where the seeds' spread dominates, no number of documents is enough under few seeds, and seeds are the
+    """If the seeds' spread dominates, no number of documents is enough with few seeds, and seeds are called the
     bottleneck."""
     made = planner_of(chance=replace(ASSUMED, seeds=(1.0, 1.0)), detect=1.0)
     assert made.needs[3] is None and made.bottleneck == "seeds"
@@ -146,7 +144,7 @@ def test_a_spread_of_seeds_that_documents_cannot_make_up_for_is_said():
 
 
 def test_variances_are_taken_apart():
-    """Document, seed and noise SDs that made-up scores were drawn with are found again."""
+    """The document, seed and noise SDs used to draw made-up scores are recovered."""
     generator = np.random.default_rng(3)
     rows = {}
     common = generator.normal(40, 9, 20_000)
@@ -164,7 +162,7 @@ def test_variances_are_taken_apart():
 
 
 def test_costs_of_the_pilots_own_design_are_the_pilots_own(tmp_path):
-    """Costs of made-up records add up: the pilot's design costs its wall clocks, and twice the documents twice their
+    """Costs of made-up records add up: the pilot's design costs its wall clocks, and twice the documents double their
     part."""
     out = write_results(tmp_path / "pilot", ("lead-3", "lora", "full"), training={"max_epochs": 3})
     for label, seed in (("lora", 0), ("lora", 1), ("full", 0), ("full", 1)):
@@ -188,7 +186,8 @@ def test_costs_of_the_pilots_own_design_are_the_pilots_own(tmp_path):
 
 
 def test_a_budget_keeps_training_where_it_can():
-    """Training stays where the goal fits with three seeds; else epochs go first, then training pairs, then seeds."""
+    """Training is kept if the goal fits with three seeds; otherwise epochs are cut first, then training pairs, then
+    seeds."""
     made = planner_of()
     enough = made.cheapest(OWN, 3)
     assert made.best(1.01 * enough.seconds) == enough and enough.size.max_epochs == 10 and enough.reaches
@@ -209,7 +208,7 @@ def test_a_budget_keeps_training_where_it_can():
 
 
 def test_a_larger_budget_never_finds_less():
-    """What the best design finds does not grow with the budget, and each design fits its budget."""
+    """The smallest difference found does not grow with the budget, and each design fits its budget."""
     made = planner_of(detect=0.6)
     finds = []
     for budget in np.geomspace(600, 200_000, 12):
@@ -220,7 +219,7 @@ def test_a_larger_budget_never_finds_less():
 
 
 def test_a_data_size_curve_says_how_many_pairs_are_enough():
-    """The smallest size from which on no method gains more than the margin is tried before epochs are cut."""
+    """The smallest size from which no method gains more than the margin is tried before epochs are cut."""
     curves = {"a": {100: 20.0, 300: 25.0, 1_000: 25.4}, "b": {100: 24.9, 300: 24.8, 1_000: 25.2}}
     assert enough_pairs(curves, 0.5) == 300 and enough_pairs(curves, 0.3) == 1_000
     assert enough_pairs({"a": {100: 1.0}}, 0.5) is None and enough_pairs({}, 0.5) is None
@@ -239,7 +238,7 @@ def pilot(tmp_path) -> Path:
 
 
 def test_a_plan_from_a_pilot_needs_no_torch(pilot):
-    """`triptych plan OUT --json` reads records alone, and the line that it gives runs the design it names."""
+    """`triptych plan OUT --json` reads only records, and the command it prints runs the design it names."""
     code = (
         TORCHLESS
         + f"from triptych.cli import main\nsys.exit(main(['plan', {str(pilot)!r}, '--json', '--within', '40min']))"
@@ -258,7 +257,7 @@ def test_a_plan_from_a_pilot_needs_no_torch(pilot):
 
 
 def test_a_plan_in_words(pilot, capsys):
-    """The terminal says what is needed, what is lacking, what it costs, and how sure the pilot is of it."""
+    """The terminal says what is needed, what is missing, what it costs, and how certain the pilot is."""
     assert cli.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "the 40 available test documents are not enough" in said and "Documents are the bottleneck" in said
@@ -268,7 +267,7 @@ def test_a_plan_in_words(pilot, capsys):
 
 
 def test_losses_of_documents_are_planned_for_too(pilot):
-    """Where every prediction has its loss, the plan gives the nats that the same design finds."""
+    """If every prediction has its loss, the plan gives the nats that the same design detects."""
     generator = np.random.default_rng(0)
     documents = generator.normal(3, 0.5, 40)
     for folder in pilot.glob("runs/*/*"):
@@ -304,7 +303,7 @@ def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
 
 
 def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
-    """One method under several seeds shows how seeds vary, whatever folder it is in."""
+    """One method under several seeds shows how seeds vary, whichever folder it is in."""
     first = write_results(tmp_path / "first", seeds=(0,))
     second = write_results(tmp_path / "second", methods=("lora",), seeds=(0, 1, 2))
     (chance,) = plan(pilots=[first, second]).chance
@@ -316,7 +315,8 @@ def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
 
 
 def test_what_is_lacking_is_the_same_in_every_sentence(tmp_path):
-    """Where no number of seeds would do with the documents that there are, seeds alone are not called lacking."""
+    """If no number of seeds would be enough with the available documents, seeds are not the only thing called
+    lacking."""
     made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))], detect=0.5)
     needed = next(sentence for sentence in made.sentences if "are not enough" in sentence).split(": ")[-1].split()[0]
     (lacking,) = [sentence for sentence in made.sentences if "what is lacking" in sentence]
@@ -324,7 +324,7 @@ def test_what_is_lacking_is_the_same_in_every_sentence(tmp_path):
 
 
 def test_scored_files_say_how_scores_vary(pilot, tmp_path):
-    """A folder of scored predictions alone has variances and no costs; with a pilot both are used."""
+    """A folder of scored predictions has variances and no costs; with a pilot both are used."""
     files = {name: [pilot / f"runs/{name}/{seed}/predictions.jsonl" for seed in range(3)] for name in ("lora", "full")}
     scored = tmp_path / "scored"
     triptych.score(files, out=scored, report=False)
@@ -359,7 +359,7 @@ def test_what_cannot_be_planned_is_one_message(arguments, said, pilot, capsys):
 
 
 def test_pilots_of_different_measures_are_refused(pilot, tmp_path):
-    """Two pilots with other primary measures give no plan."""
+    """Two pilots with different primary measures give no plan."""
     other = write_results(tmp_path / "other", analysis={"primary": "rouge2"})
     with pytest.raises(ResultsError, match=r"different measures: analysis\.primary is 'rouge1'"):
         plan(pilots=[pilot, other])
@@ -375,7 +375,7 @@ def test_durations():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A small folder of documents, and no waiting: a cost for every step."""
+    """A small folder of documents, with a given cost for every step instead of waiting."""
     words = [f"word{i}" for i in range(60)]
     lines = [
         json.dumps({"document": " ".join(words[i % 40 : i % 40 + 20]) + f" {i}", "summary": f"{words[i % 50]} {i}"})
@@ -431,7 +431,7 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
     assert recorded["design"]["within_seconds"] == 600 and design.estimated_seconds <= 600
     assert design.seeds == len(first.seeds) >= 3 and design.test_documents == first.limits.test_documents
     assert design.max_epochs == first.training.max_epochs
-    monkeypatch.setattr("triptych.run.estimate.estimate_runs", None)  # nothing is planned anew
+    monkeypatch.setattr("triptych.run.estimate.estimate_runs", None)  # nothing is planned again
     assert cli.main([*ARGUMENTS, "--within", "600s"]) == 130 and carried[1] == first
     assert cli.main(["compare", "out/suite.json", "--out", "out"]) == 130 and carried[2] == first
     assert cli.main([*ARGUMENTS, "--within", "5min"]) == 2
@@ -442,7 +442,7 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
 
 
 def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, capsys):
-    """--within in a folder whose suite was not planned is refused before anything is measured."""
+    """--within is refused before anything is measured if the folder's suite was not planned."""
     monkeypatch.setattr("triptych.suite.jobs.run_suite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(ARGUMENTS) == 130
     monkeypatch.setattr("triptych.run.estimate.estimate_runs", None)
@@ -451,7 +451,7 @@ def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, caps
 
 
 def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
-    """Without a pilot costs are measured, how scores vary is assumed, and both are said; nothing is written."""
+    """Without a pilot, costs are measured and score variances assumed, both are stated, and nothing is written."""
     (folder / "suite.toml").write_text('model = "tiny"\ndata = "data"\n')
     settings = [*ARGUMENTS[ARGUMENTS.index("--set") :], "--methods", "lora,full"]
     assert cli.main(["plan", "suite.toml", "--within", "10min", "--json", *settings]) == 0
@@ -469,7 +469,7 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
 
 @pytest.mark.parametrize("command", [["plan", "suite.toml"], ["compare", "suite.toml", "--within", "20s"]])
 def test_what_the_arguments_say_already_is_refused_before_anything_is_prepared(folder, monkeypatch, capsys, command):
-    """A suite that cannot be planned costs no preparation of its documents."""
+    """A suite that cannot be planned is refused before its documents are prepared."""
     monkeypatch.setattr(preflight, "check_suite", lambda *_, **__: pytest.fail("the suite was checked"))
     (folder / "suite.toml").write_text('model = "tiny"\ndata = "data"\n')
     assert cli.main([*command, "--methods", "lead-3,lora"]) == 2
@@ -477,7 +477,7 @@ def test_what_the_arguments_say_already_is_refused_before_anything_is_prepared(f
 
 
 def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
-    """comparison.json holds the design, and a sentence among its flags says so."""
+    """comparison.json has the design, and one of its flags says so."""
     design = {
         "within_seconds": 28_800,
         "estimated_seconds": 25_000,
@@ -495,5 +495,5 @@ def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
 
 
 def test_plan_is_public():
-    """`triptych.plan` is the planner's, and its result is typed."""
+    """`triptych.plan` is the planner, and its result is typed."""
     assert triptych.plan is planner.plan and triptych.DesignPlan.__name__ == "DesignPlan"

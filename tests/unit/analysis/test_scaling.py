@@ -1,4 +1,4 @@
-"""How methods gain with data: what is planned, what is refused, and what is made of the results."""
+"""How methods gain with data: what is planned, what is refused, and what is derived from the results."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ METHODS = ("untuned", "prompt-tuning", "lora")
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """A finished suite with its trained methods on 16 and 32 documents as well; its own records say 64."""
+    """A finished suite whose trained methods also ran on 16 and 32 documents; its own records say 64."""
     out = write_results(tmp_path / "curve", METHODS, scaling={"train_documents": [16, 32]})
     suite = read_suite(out / "suite.json")
     for size, loss in ((16, 4.0), (32, 2.0)):
@@ -42,14 +42,14 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
-    """Each size has the trained methods with their tests; the suite is the last point; rising data gives the written
+    """Each size has the trained methods with their tests; the suite is the last point; rising data gives the expected
     gains."""
     comparison = compare_results(read_results(out))
     assert [point.train_documents for point in comparison.scaling] == [16, 32, 64]
     for point in comparison.scaling:
         assert list(point.rows) == ["prompt-tuning", "lora"] and len(point.tests) == 4
     assert comparison.scaling[-1].rows["lora"] == comparison.rows["lora"]
-    for test in comparison.scaling[-1].tests:  # of one pair: without the baseline's, nothing is corrected
+    for test in comparison.scaling[-1].tests:  # of one pair: without the baseline's pairs, nothing is corrected
         assert test.p_value_adjusted == test.p_value
     gains = {(test.a, test.b): test for point in comparison.scaling for test in point.gains if test.metric == "rouge1"}
     assert list(gains) == [(f"{label}@{b}", f"{label}@{a}") for a, b in ((16, 32), (32, 64)) for label in point.rows]
@@ -59,7 +59,7 @@ def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
 
 
 def test_the_curve_is_in_the_report(out: Path):
-    """The document has the table, a line a method and size, and a figure that names every size."""
+    """The report has the table, a line for each method and size, and a figure that names every size."""
     results = read_results(out)
     comparison = compare_results(results)
     document, drawing = report_data(results, comparison), figures(results, comparison)["scaling"].svg
@@ -94,7 +94,7 @@ def test_sizes_that_differ_in_more_than_size_are_refused(out: Path, field: str, 
 
 
 def test_points_that_are_not_there_are_said(out: Path):
-    """A size without finished runs, and a missing run of another, are named in the flags, not passed over."""
+    """A size without finished runs, and a missing run of another size, are named in the flags, not ignored."""
     (layout.scaled_folder(out, 16) / "runs").rename(out / "gone")
     record = layout.scaled_folder(out, 32) / "runs/lora/1/record.json"
     record.rename(out / "record")
@@ -120,7 +120,7 @@ def test_a_point_is_the_suite_on_fewer_documents():
 
 
 def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
-    """Training documents of a point are among those of every larger one; validation and test are the same."""
+    """A point's training documents are among those of every larger one; validation and test are the same."""
     suite, table = resolve(preset_settings("demo"))
     base = BaseModel.of(suite)
     found = [load_corpus(smaller_suite(suite, table, size), table, base, tmp_path) for size in (10, 30, 100)]
@@ -140,7 +140,7 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
     ],
 )
 def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_path: Path, capsys, monkeypatch):
-    """Sizes that do not rise, are no numbers, or reach the suite's own size end with status 2 before anything is
+    """Sizes that do not rise, are not numbers, or reach the suite's own size end with status 2 before anything is
     written."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     command = [
@@ -158,5 +158,5 @@ def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_
 
 
 def test_a_suite_without_a_curve_reads_as_before():
-    """The key has a default: suites that do not name it stay valid."""
+    """The key has a default: suites without it stay valid."""
     assert make_suite(preset_settings("demo")).scaling.train_documents == ()

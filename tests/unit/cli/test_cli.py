@@ -1,4 +1,4 @@
-"""The command line: bad input is met with one clear message and status 2, before anything is written."""
+"""The command line: bad input ends with one clear message and status 2, before anything is written."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_request_is_refused_before_anything_is_written(case, tmp_path, capsys):
-    """A request that cannot be carried out ends with status 2 and one message that names what was wrong."""
+    """A request that cannot be carried out ends with status 2 and one message that names the problem."""
     arguments, expected = BAD[case]
     status = cli.main(["compare", *arguments, "--out", str(tmp_path / "out")])
     captured = capsys.readouterr()
@@ -131,14 +131,14 @@ def test_bad_request_is_refused_before_anything_is_written(case, tmp_path, capsy
     ],
 )
 def test_an_unknown_option_is_answered_with_those_that_are_close(arguments, said, capsys):
-    """By the parser of the command, whatever the command is."""
+    """An unknown option is answered with similar ones, for every command."""
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_limits_that_do_not_fit_the_embedded_model_name_the_preset_that_does(tmp_path, capsys):
-    """A suite without limits of its own is told where some are."""
+    """A suite without limits is told which preset has them."""
     assert cli.main(["compare", "--preset", "assignment", "--model", "tiny", "--data", "newswire", "--dry-run"]) == 2
     said = capsys.readouterr().err
     assert "The limits of --preset demo fit tiny." in said and "for example --set limits.document_tokens=" in said
@@ -160,7 +160,7 @@ BAD_DATA = {
 
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
-    """Data that cannot be used ends with status 2 and a message that says where, and OUT is not made."""
+    """Unusable data ends with status 2 and a message that says where, and OUT is not created."""
     spoil, expected = BAD_DATA[case]
     folder = data_folder(tmp_path / "data")
     spoil(folder)
@@ -186,8 +186,7 @@ def test_named_column_that_is_not_there_gives_the_nearest(tmp_path, capsys):
     "text", ["model = ", "name = 'x'\nname = 'y'", "[limits\n", "methods = 'lora'", "limits = 3", "\x00"]
 )
 def test_malformed_suite_files_are_refused(text, tmp_path, capsys):
-    """A suite file that is no TOML, or has the wrong types, ends with status 2 and a message that names it or its
-    key."""
+    """A suite file that is not TOML, or has wrong types, ends with status 2 and a message that names it or its key."""
     status = cli.main(["compare", suite_file(tmp_path, text), "--out", str(tmp_path / "out")])
     error = capsys.readouterr().err
     assert status == 2 and ("suite.toml" in error or "methods" in error or "limits" in error)
@@ -207,7 +206,7 @@ def test_another_suites_folder_is_refused_and_left_alone(tmp_path, capsys):
 
 
 def test_a_folder_of_other_files_is_refused(tmp_path, capsys):
-    """OUT that holds something else is refused, and what it holds stays."""
+    """An OUT that contains other files is refused, and they stay."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     assert cli.main(["compare", "--out", str(tmp_path / "out")]) == 2
@@ -215,7 +214,8 @@ def test_a_folder_of_other_files_is_refused(tmp_path, capsys):
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
-    """--dry-run prints every method with its counts and an estimate, also for the data-size curve; nothing written."""
+    """--dry-run prints every method with its counts and an estimate, also for the data-size curve, and writes
+    nothing."""
     status = cli.main(
         [
             "compare",
@@ -247,8 +247,8 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
 
 
 def test_a_dry_run_of_a_folder_with_another_suite_prints_the_plan(tmp_path, capsys):
-    """The folder that compare would refuse is a note after the plan, since a dry run writes nothing; compare refuses
-    it."""
+    """For a folder that compare would refuse, a dry run prints the plan and a note, since it writes nothing; compare
+    refuses it."""
     out = write_results(tmp_path / "out", methods=("untuned", "lora"))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     small = ["limits.train_documents=32", "limits.validation_documents=4", "limits.test_documents=4"]
@@ -297,7 +297,7 @@ def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
 
 @pytest.mark.parametrize("names", [("test",), ("validation", "test")])
 def test_list_data_says_that_there_is_no_training_split(names, tmp_path, capsys):
-    """Data with other splits alone is refused as `compare` refuses it, with what to do."""
+    """Data without a training split is refused as `compare` refuses it, with a remedy."""
     for name in names:
         write_csv(tmp_path / "data" / f"{name}.csv")
     assert cli.main(["list", "data", str(tmp_path / "data")]) == 2
@@ -306,7 +306,7 @@ def test_list_data_says_that_there_is_no_training_split(names, tmp_path, capsys)
 
 
 def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
-    """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a
+    """`list data DIR --set` reads a folder with the named columns, as the message on unknown columns says, and shows a
     pair."""
     file = str(write_csv(tmp_path / "tickets.csv", "key,Ticket of it,the gist"))
     assert cli.main(["list", "data", file]) == 2
@@ -327,8 +327,8 @@ def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
 
 @pytest.mark.parametrize("dry", [True, False], ids=["dry run", "compare"])
 def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch, dry):
-    """Before any work, compare and its dry run say which files are not read and what a seed cuts, and the record holds
-    it."""
+    """Before any work, compare and its dry run say which files are not read and what a seed cuts; the record has it
+    too."""
     write_csv(tmp_path / "data" / "train.csv", rows=ARTICLES[:20])
     write_csv(tmp_path / "data" / "eval.csv", rows=ARTICLES[20:30])
     write_csv(tmp_path / "data" / "extra.csv")
@@ -364,7 +364,8 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
 
 
 def test_a_mistyped_data_file_is_told_its_name(tmp_path, capsys):
-    """A file or folder of nearly that name in the same folder is suggested, and that one file is enough is said."""
+    """A file or folder with a similar name in the same folder is suggested, and the message says that one file is
+    enough."""
     write_csv(tmp_path / "tickets.csv")
     data_folder(tmp_path / "news")
     for arguments, name in (
@@ -385,7 +386,8 @@ def test_a_mistyped_data_file_is_told_its_name(tmp_path, capsys):
 
 
 def test_list_data_says_what_a_cut_gives_and_how_ids_are_named(tmp_path, capsys):
-    """How many pairs each split of a single file gets, and that a column may hold the ids where there is another."""
+    """The number of pairs in each split of a single file is shown, and that a column may hold the ids if there is
+    another."""
     write_csv(tmp_path / "all.csv", "nr,article,highlights")
     assert cli.main(["list", "data", "all.csv"]) == 0
     said = capsys.readouterr().out
@@ -446,7 +448,7 @@ def test_settings_reach_every_key_of_a_suite():
 
 
 def test_the_corpus_configuration_goes_with_the_corpus_alone():
-    """CNN/DailyMail is read in its configuration 3.0.0 by whatever way it is named; no other data set gets one."""
+    """CNN/DailyMail is read in its configuration 3.0.0 however it is named; no other data set gets one."""
     for arguments, expected in (
         (["--preset", "assignment"], "3.0.0"),
         (["--model", "gpt2", "--data", "abisee/cnn_dailymail"], "3.0.0"),
@@ -474,7 +476,8 @@ def test_the_corpus_configuration_goes_with_the_corpus_alone():
     ids=" ".join,
 )
 def test_an_empty_path_is_not_the_current_folder(arguments, tmp_path, capsys):
-    """A variable of a shell that is not set reads and writes nothing, although data and runs lie where one is."""
+    """An empty path, such as an unset shell variable, reads and writes nothing, even if the current folder has data and
+    runs."""
     data_folder(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     before = sorted(tmp_path.iterdir())
@@ -499,6 +502,6 @@ def test_an_empty_path_is_not_the_current_folder(arguments, tmp_path, capsys):
     ],
 )
 def test_an_empty_path_in_python_is_refused(call):
-    """Functions take no empty path either."""
+    """Functions reject empty paths too."""
     with pytest.raises(InputError, match="A path or name is empty"):
         call()

@@ -1,4 +1,4 @@
-"""Commands are found: by completion in a shell, by a hint for a mistyped one, by the help that a bare call prints."""
+"""Commands can be found: by shell completion, by a hint for a mistyped one, by the help that a bare call prints."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from triptych.cli.completion import SHELLS, completion_script
 
 
 def completed(words: list[str]) -> set[str]:
-    """What bash offers for the last of these words."""
+    """What bash offers to complete the last of these words."""
     keys = [key.name for key in api.list_keys()]
     script = completion_script("bash", make_parser(), keys)
     line = " ".join(f"'{word}'" for word in words)
@@ -43,7 +43,7 @@ def completed(words: list[str]) -> set[str]:
     ],
 )
 def test_bash_completes_commands_options_values_and_keys(words, offered, tmp_path, monkeypatch):
-    """What may follow is offered, and nothing else: no file where one of some words is meant."""
+    """Only valid continuations are offered: no file where one of a few words is expected."""
     monkeypatch.chdir(tmp_path)
     for name in ("cpu.txt", "demo-data", "lead-3.csv", "fully.txt"):
         (tmp_path / name).write_text("")
@@ -52,7 +52,7 @@ def test_bash_completes_commands_options_values_and_keys(words, offered, tmp_pat
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_files(tmp_path, monkeypatch):
-    """Where a file may be meant, files are offered as well."""
+    """Files are offered where a file is valid."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suite.toml").write_text("")
     assert completed(["triptych", "compare", "sui"]) == {"suite.toml"}
@@ -60,7 +60,7 @@ def test_bash_completes_files(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_says_how_it_is_used(shell, capsys):
-    """The option prints the script and where its line belongs; every command is in it."""
+    """The option prints the script and where its line belongs; the script has every command."""
     with pytest.raises(SystemExit) as stop:
         cli.main(["--completion", shell])
     script = capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_a_script_says_how_it_is_used(shell, capsys):
 
 
 def test_a_bare_call_prints_the_help(capsys):
-    """`triptych` alone is a question, not an error."""
+    """`triptych` alone prints help and is not an error."""
     assert cli.main([]) == 0
     assert "usage: triptych" in capsys.readouterr().out
 
@@ -81,7 +81,7 @@ def test_a_mistyped_command_gets_a_hint(capsys):
 
 
 def test_env_says_what_a_bug_report_needs_and_no_path(capsys, monkeypatch, tmp_path):
-    """Versions, hardware and device are printed, also as JSON; whether folders are set, not where they are."""
+    """Versions, hardware and device are printed, also as JSON; whether folders are set, but not where they are."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "secret"))
     assert cli.main(["env", "--json"]) == 0
     text = capsys.readouterr().out

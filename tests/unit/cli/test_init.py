@@ -1,4 +1,4 @@
-"""`triptych init` writes a suite file that can be run as it is, and says what it looked at."""
+"""`triptych init` writes a suite file that runs as it is, and says what it examined."""
 
 import tomllib
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
 
 
 def test_recognised_columns_are_written_out():
-    """Columns with usual names need no naming, and stand in the file for a reader to check."""
+    """Columns with usual names need no naming, and are written into the file for the reader to check."""
     Path("usual.csv").write_text(Path("tickets.csv").read_text().replace("Ticket text,the gist", "article,tl_dr"))
     assert cli.main(["init", "mine.toml", "--data", "usual.csv", "--model", "tiny"]) == 0
     made = tomllib.loads(Path("mine.toml").read_text())
@@ -51,7 +51,7 @@ def test_recognised_columns_are_written_out():
 
 
 def test_a_slow_machine_gets_fewer_documents_and_a_fast_one_all(monkeypatch):
-    """What would take longer than a night is made smaller, except for what is given; the demo never is."""
+    """Work that would take longer than a night is reduced, except for given values; the demo never is."""
     sizes = {}
     for speed in (1e8, 1e16):
         monkeypatch.setattr(new_suite, "_products_per_second", lambda device, speed=speed: speed)

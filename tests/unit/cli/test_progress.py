@@ -1,4 +1,4 @@
-"""What a person sees of a suite's events."""
+"""What a user sees of a suite's events."""
 
 import io
 import re
@@ -40,7 +40,7 @@ STATE = {"step": 4, "tokens": 90, "energy_joules": None, "train_flops": None, "t
 BEGIN = BeginEvent(index=1, total=6)
 NAME = "[2/6] lora, seed 0"
 
-# an event of a run that has begun, and the line it makes; None: it moves a bar alone
+# an event of a run that has begun, and its line; None: it only moves a bar
 LINES = [
     (KeptEvent(index=1, total=6), f"{NAME}: already finished, kept"),
     (BEGIN, f"{NAME}: starting"),
@@ -82,7 +82,7 @@ def test_settings_are_counted_in_whole_words(number, said):
 
 
 def make_view(terminal: bool = False, detail: Detail | None = None) -> ProgressView:
-    """A view that prints into a text, and its console."""
+    """A view that prints into a string, and its console."""
     return ProgressView(Console(file=io.StringIO(), width=200, force_terminal=terminal), detail)
 
 
@@ -92,13 +92,13 @@ def printed(view: ProgressView) -> list[str]:
 
 
 def tasks(view: ProgressView) -> list[tuple[str, float, float | None]]:
-    """Each bar: what it says, how much is done, of how much."""
+    """Each bar: its text, the amount done, and the total."""
     return [(task.description, task.completed, task.total) for task in view._progress.tasks]
 
 
 @pytest.mark.parametrize(("event", "line"), LINES, ids=[f"{i}-{event.event}" for i, (event, _) in enumerate(LINES)])
 def test_each_event_has_its_line(event, line):
-    """Without a terminal, an event makes one line that names the run, or none."""
+    """Without a terminal, an event gives one line that names the run, or none."""
     view = make_view()
     if not isinstance(event, KeptEvent | BeginEvent):
         view(LORA, BEGIN)
@@ -108,19 +108,19 @@ def test_each_event_has_its_line(event, line):
 
 
 def test_every_event_is_shown():
-    """The list of lines is complete, but for the events that concern the whole suite."""
+    """The list of lines is complete, except for events about the whole suite."""
     assert {type(event) for event, _ in LINES} | set(events.SuiteEvent.__args__) == set(events.Event.__args__)
 
 
 def test_a_suite_that_is_ready_shows_what_a_reader_must_know():
-    """What was cut, what is not read and what ROUGE counts come before the first run; the results folder is kept."""
+    """Truncations, unread files and what ROUGE counts are shown before the first run; the results folder is kept."""
     view = make_view()
     view(None, ReadyEvent(out="results/mine", notes=["Not read: extra.csv."], language="ROUGE counts words."))
     assert printed(view) == ["data: Not read: extra.csv.", "ROUGE counts words."] and view.out == "results/mine"
 
 
 def test_a_chosen_design_is_shown(monkeypatch):
-    """The sizes that were chosen for a time are printed where the events are."""
+    """Sizes chosen for a time budget are printed where the events are."""
     view, design, shown = make_view(), DesignPlan.model_construct(command="triptych compare"), []
     monkeypatch.setattr("triptych.cli.progress.show_design", lambda *given: shown.append(given))
     view(None, DesignEvent(design=design))
@@ -129,13 +129,13 @@ def test_a_chosen_design_is_shown(monkeypatch):
 
 @pytest.mark.parametrize(("run", "event"), [(None, DoneEvent()), (LORA, ReadyEvent(out="x", notes=[], language=""))])
 def test_an_event_about_nothing_is_an_error(run, event):
-    """An event of a run names the run, and one of the suite names none."""
+    """An event of a run names the run; an event of the suite names none."""
     with pytest.raises(ValueError, match=event.event):
         make_view()(run, event)
 
 
 def test_bars_follow_the_runs():
-    """One bar counts finished runs, and each run under way has a bar of its stage, which goes when it ends."""
+    """One bar counts finished runs, and each active run has a bar for its stage, removed when it ends."""
     view = make_view(terminal=True)
     view(RunId("full", 0), KeptEvent(index=0, total=6))
     view(LORA, BEGIN)
@@ -159,7 +159,7 @@ def test_bars_follow_the_runs():
 
 
 def test_a_failed_trial_is_shown_and_is_not_counted_as_a_run():
-    """The line names the trial and what went wrong; the number of finished runs does not change."""
+    """The line names the trial and the error; the number of finished runs does not change."""
     view, trial = make_view(), RunId("lora at 0.001", 0)
     view(trial, BeginEvent(index=2, total=6))
     view(trial, TriedEvent(message="no memory"))
@@ -175,7 +175,7 @@ def test_a_run_that_failed_before_it_began_is_shown():
 
 
 def test_a_run_that_begins_again_elsewhere_has_one_bar():
-    """Where a worker was lost, the new one takes over the bar; a late event of the old one is still shown."""
+    """If a worker is lost, the new one takes over the bar; a late event of the old one is still shown."""
     view = make_view()
     view(LORA, BEGIN)
     view(LORA, BEGIN)
@@ -186,7 +186,7 @@ def test_a_run_that_begins_again_elsewhere_has_one_bar():
 
 
 def test_every_stage_of_a_run_has_words():
-    """A stage that a run may report can be shown."""
+    """Every stage that a run may report has a text."""
     assert set(STAGES) == set(events.StageName.__args__)
 
 
@@ -224,7 +224,8 @@ PLAN = SuitePlan(
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
-    """Preset, columns, an example, counts with reasons, unread files, methods, parameters and disk, at any width."""
+    """Preset, columns, an example, counts with reasons, unread files, methods, parameters and disk are shown at any
+    width."""
     console = Console(file=io.StringIO(), width=width)
     view = ProgressView(console)
     view(None, ResolvedEvent(suite=PLAN.suite, preset="assignment", out="results/mine"))
@@ -249,7 +250,7 @@ def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
 
 
 def test_a_preset_is_described_where_its_model_and_data_are_taken():
-    """With another model or other data its description is not true, and is left out."""
+    """With another model or other data the preset's description does not apply, and is left out."""
     for data, described in (("newswire", True), ("./mine", False)):
         suite = make_suite({**preset_settings("demo"), "data": data})
         console = Console(file=io.StringIO(), width=200)
@@ -277,7 +278,7 @@ def test_a_dry_run_shows_the_plan_first_and_each_time_as_it_comes(monkeypatch):
 
 
 def test_quiet_shows_failures_alone_and_verbose_every_step():
-    """`--quiet` prints what failed and no bar; `--verbose` a line for each step; without either, neither."""
+    """`--quiet` prints only failures and no bar; `--verbose` prints a line for each step; without either, neither."""
     step = StepEvent(epoch=0, loss=2.0, learning_rate=0.1, **STATE)
     told = {}
     for detail in (Detail.FAILURE, None, Detail.STEP):
@@ -298,7 +299,7 @@ def test_quiet_shows_failures_alone_and_verbose_every_step():
 
 @pytest.mark.parametrize(("step", "epoch"), [(1, 1), (15, 1), (16, 1), (17, 2), (32, 2)])
 def test_a_steps_line_names_the_epoch_that_it_belongs_to(step, epoch):
-    """The last step of an epoch is of that epoch, though it is finished with it."""
+    """The last step of an epoch is shown with that epoch, not the next."""
     view = make_view(detail=Detail.STEP)
     state = STATE | {"step": step, "total": 32, "epoch": step // 16}
     for event in (
@@ -311,7 +312,7 @@ def test_a_steps_line_names_the_epoch_that_it_belongs_to(step, epoch):
 
 
 def test_how_far_a_suite_is_is_said_after_each_run_and_now_and_then(monkeypatch):
-    """Plain lines say what is left when a run has ended, and once a minute what is under way; a bar always does."""
+    """Plain lines give the remaining time after each run, and progress once a minute; a bar always does."""
     now = [0.0]
     view = make_view()
     view._lines.clock = lambda: now[0]

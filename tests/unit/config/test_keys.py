@@ -1,4 +1,4 @@
-"""Every key can be found: in a list, on a page, in a file to begin with, and by the name that other tools give it."""
+"""Every key can be found: in a list, on a page, in a starter file, and by the name other tools give it."""
 
 import re
 import tomllib
@@ -18,12 +18,12 @@ from triptych.run import entries
 
 
 def test_the_page_is_up_to_date():
-    """docs/keys.md is what the models say now."""
+    """docs/keys.md matches the models."""
     assert keys_page.PAGE.read_text() == keys_page.page(), f"run `{keys_page.COMMAND}`"
 
 
 def test_every_key_says_what_it_means_and_takes():
-    """No key is without a description or the values that it takes, and every section says what it is for."""
+    """Every key has a description and its accepted values, and every section says what it is for."""
     for key in api.list_keys():
         assert key.description and key.allowed, key.name
     inside = {name for name, field in Suite.model_fields.items() if isinstance(field.get_default(), Section)}
@@ -44,12 +44,12 @@ def test_every_key_says_what_it_means_and_takes():
     ],
 )
 def test_the_values_of_a_key_are_in_words(name, values):
-    """What a key takes is said as a reader would say it."""
+    """The values of a key are described in words."""
     assert {key.name: key.allowed for key in suite_keys()}[name] == values
 
 
 def test_a_suite_file_has_every_key_and_sets_those_given_alone():
-    """The text is TOML that resolves to what was given; every other key is there, as a comment with its default."""
+    """The text is TOML that resolves to the given settings; every other key is there as a comment with its default."""
     given = {
         "model": "tiny",
         "data": "./mine",
@@ -70,7 +70,7 @@ def test_a_suite_file_has_every_key_and_sets_those_given_alone():
 
 
 def test_a_suite_file_without_its_comment_signs_is_the_defaults():
-    """Taking the comment sign from a key changes nothing: it is written with its default."""
+    """Uncommenting a key changes nothing: it is written with its default."""
     wanted = Suite().model_dump(mode="json")
     for line in suite_text({}, "", {}).splitlines():
         written = re.fullmatch(r"# (\w+ = [^#\s].*)", line)
@@ -109,14 +109,15 @@ def test_every_name_of_another_tool_is_answered_with_keys_that_there_are():
     ],
 )
 def test_a_key_that_is_not_ours_is_answered_with_ours(key, answer):
-    """A name from transformers, peft or trl, a key of another section and a mistyped one each get their own answer."""
+    """A name from transformers, peft or trl, a key of another section and a mistyped one each get a specific answer."""
     with pytest.raises(ConfigError) as refused:
         entries.resolve(reading.parse_setting(f"{key}=4"))
     assert f"Unknown key {key!r}" in str(refused.value) and answer in str(refused.value)
 
 
 def test_list_keys_shows_all_or_some(capsys):
-    """`list keys` prints every key with default, values and meaning; a part of a name chooses, and none is an error."""
+    """`list keys` prints every key with default, values and meaning; part of a name filters, and no match is an
+    error."""
     assert cli.main(["list", "keys"]) == 0
     text = capsys.readouterr().out
     for key in api.list_keys():

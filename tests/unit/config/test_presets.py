@@ -1,4 +1,4 @@
-"""Presets are commented files of a suite, and settings are laid on each other by one rule."""
+"""Presets are commented suite files, and settings are merged by one rule."""
 
 import re
 import tomllib
@@ -50,7 +50,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_preset_is_the_defaults_with_these_changes(name):
-    """Each file resolves to the suite of these settings, and its suite is named after the file."""
+    """Each file resolves to the suite with these settings, and its suite is named after the file."""
     assert make_suite(reading.preset_settings(name)) == make_suite(CHANGES[name])
     assert make_suite(reading.preset_settings(name)).name == name
 
@@ -62,7 +62,7 @@ def test_every_preset_is_listed_here():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_preset_says_what_it_is_for_and_how_it_is_run(name):
-    """A file begins with its summary and the command that runs it, and every table that needs one has a comment."""
+    """A file begins with its summary and the command to run it, and every table that needs one has a comment."""
     text = (reading.PRESET_FILES / f"{name}.toml").read_text()
     summary = reading.presets()[name].summary
     assert len(summary) > 40 and "\n" not in summary and summary in " ".join(re.findall(r"^# (.*)", text, re.MULTILINE))
@@ -70,7 +70,7 @@ def test_a_preset_says_what_it_is_for_and_how_it_is_run(name):
 
 
 def test_the_preset_of_the_defaults_writes_every_key_with_its_default_and_a_comment():
-    """A key is there with its default, or as a comment where it has none, and each line says what it means."""
+    """Each key is there with its default, or as a comment if it has none, and each line says what it means."""
     text = (reading.PRESET_FILES / f"{reading.DEFAULT}.toml").read_text()
     settings = tomllib.loads(text)
     names = ["", *re.findall(r"^\[(\w+)\]  +# \S", text, re.MULTILINE)]
@@ -86,7 +86,7 @@ def test_the_preset_of_the_defaults_writes_every_key_with_its_default_and_a_comm
 
 
 def test_every_key_has_a_description():
-    """Help, and whoever reads the schema, say of each key what it means."""
+    """Every key has a description, for help and for readers of the schema."""
     sections = [Suite, *(kind for kind in Section.__subclasses__() if kind.__module__ == Suite.__module__)]
     for kind in sections:
         for name, field in kind.model_fields.items():
@@ -95,13 +95,13 @@ def test_every_key_has_a_description():
 
 
 def test_a_preset_that_is_used_is_not_changed():
-    """Settings are copies: what is laid on them does not reach the next use."""
+    """Settings are copies: merging into them does not affect the next use."""
     reading.preset_settings("demo")["limits"]["train_documents"] = 1
     assert reading.preset_settings("demo")["limits"]["train_documents"] == 256
 
 
 def test_without_files_there_are_the_defaults(monkeypatch, tmp_path):
-    """A copy of the package with `.py` files alone, as in a bundle, still runs a suite file."""
+    """A copy of the package with only `.py` files, as in a bundle, still runs a suite file."""
     monkeypatch.setattr(reading, "presets", reading.presets.__wrapped__)
     monkeypatch.setattr(reading, "PRESET_FILES", tmp_path)
     assert reading.preset_settings("assignment") == {}
@@ -143,6 +143,6 @@ def test_the_preset_follows_from_the_model_and_the_data(arguments, name):
 
 @pytest.mark.parametrize("settings", [{"method": {"lora": {1: 2}}}, {"method": {1: {}}}, {1: 2}])
 def test_a_key_that_is_not_a_name_is_refused(settings):
-    """Whatever Python passes as settings, a key of another type is a message and not a crash."""
+    """A key that is not a string gives a message, not a crash, whatever Python passes as settings."""
     with pytest.raises(ConfigError):
         make_suite(settings)

@@ -1,4 +1,4 @@
-"""Settings that do not fit together are refused, and a suite file of before loads."""
+"""Incompatible settings are refused, and suite files of earlier versions load."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_the_least_length_of_a_summary_is_at_most_the_most():
 
 
 def test_a_suite_without_a_prompt_is_asked_by_its_separator():
-    """Suite files that know only `separator` mean what they meant."""
+    """Suite files that have only `separator` keep their meaning."""
     suite = make_suite({"separator": " =>"})
     assert suite.separator == " =>" and suite.prompt == PromptSettings(before="", chat=False)
 
@@ -33,13 +33,13 @@ def test_a_suite_without_a_prompt_is_asked_by_its_separator():
     ],
 )
 def test_true_and_false_are_no_numbers(settings, key):
-    """Neither a whole number nor any other is written as true or false; a key that is one or the other takes it."""
+    """Numbers cannot be given as true or false; a boolean key takes them."""
     with pytest.raises(ConfigError, match=f"'{key}' is .*(True|False).*: a number is needed, not true or false"):
         make_suite(settings)
     assert make_suite({"engine": {"plain": True}, "training": {"micro_batch_size": "auto"}}).engine.plain
 
 
 def test_true_is_no_number_of_a_methods_options():
-    """The options of a method are read as the suite's keys are."""
+    """A method's options are read like the suite's keys."""
     with pytest.raises(ConfigError, match=r"'method.lora.rank' is True: a number is needed"):
         build(find(Method, "lora"), {"rank": True}, "method.lora")
