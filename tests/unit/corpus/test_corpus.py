@@ -1,4 +1,4 @@
-"""The corpus: what becomes of every pair, how a sequence is laid out, and what the cache may be trusted with."""
+"""The corpus: what happens to every pair, how a sequence is laid out, and when the cache can be trusted."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def documents(split) -> list[str]:
 
 
 def test_layout_of_a_pair(tmp_path):
-    """A document's ids are its own, cut at the limit; a summary's are those of a space and the summary, without EOS."""
+    """A document has its own ids, cut at the limit; a summary has those of a space and the summary, without EOS."""
     tokenizer = byte_tokenizer()
     pairs = {**three(), "train": [("  A document that is too long.\n", " Two\nlines \n")]}
     corpus = make(tmp_path, pairs, tokenizer, document_tokens=10)
@@ -64,7 +64,7 @@ def test_layout_of_a_pair(tmp_path):
 
 
 def test_special_tokens_in_a_text_are_text(tmp_path):
-    """An EOS spelled out in a document or a summary is letters, never the token that ends a summary."""
+    """An EOS spelled out in a document or a summary is plain text, never the token that ends a summary."""
     corpus = make(tmp_path, {**three(), "train": [("before <eos> after", "one <eos> two")]})
     assert EOS not in corpus.train[0].document_ids and EOS not in corpus.train[0].summary_ids
     assert corpus.train[0].document_ids.tolist() == encode(["before <eos> after"], byte_tokenizer())[0]
@@ -73,7 +73,7 @@ def test_special_tokens_in_a_text_are_text(tmp_path):
 @pytest.mark.parametrize("bos", [None, "<s>", "<eos>"])
 @pytest.mark.parametrize("after", ["", " <eos>"])
 def test_prefix_is_what_the_tokenizer_puts_first(bos, after):
-    """The prefix is what the tokenizer puts before a text, even where BOS is EOS; what comes after is left off."""
+    """The prefix is what the tokenizer puts before a text, even if BOS is EOS; what it puts after is dropped."""
     tokenizer = byte_tokenizer(bos, after=after)
     template = Template.of(RunningText.of(tokenizer, Prompt(SEPARATOR)))
     assert template.prefix_ids == ((tokenizer.bos_token_id,) if bos else ())
@@ -82,13 +82,13 @@ def test_prefix_is_what_the_tokenizer_puts_first(bos, after):
 
 
 def test_a_tokenizer_without_eos_is_refused():
-    """Without an EOS token no summary could end, so the tokenizer is refused."""
+    """A tokenizer without an EOS token is refused: no summary could end."""
     with pytest.raises(ModelError, match="no EOS token"):
         Template.of(RunningText.of(byte_tokenizer(eos=None), Prompt(SEPARATOR)))
 
 
 def test_split_is_a_sequence(tmp_path):
-    """A split counts, slices and ends as a sequence does, over as many Arrow batches as there are."""
+    """A split counts, slices and ends like a sequence, over any number of Arrow batches."""
     train = make(tmp_path, three(train=1200)).train
     assert len(train) == len(train.ids) == 1200 and len(train._batches) > 1
     assert [pair.id for pair in train] == train.ids == [f"train-{i}" for i in range(1, 1201)]
@@ -101,8 +101,8 @@ def test_split_is_a_sequence(tmp_path):
 
 
 def test_every_dropped_pair_is_counted(tmp_path):
-    """Empty, duplicate, over-long and unsampled pairs are counted apart, and with those used make up all that was
-    read."""
+    """Empty, duplicate, over-long and unsampled pairs are counted separately, and with the used pairs add up to all
+    pairs read."""
     pairs = {
         "train": [
             ("one", "s"),
@@ -131,7 +131,7 @@ def test_every_dropped_pair_is_counted(tmp_path):
 
 
 def test_test_and_training_share_no_document(tmp_path):
-    """No training document stands in validation or test, however it is spaced or capitalised, sampled there or not."""
+    """No training document is in validation or test, whatever its spacing and capitalization, sampled there or not."""
     pairs = three(train=40, validation=40, test=40)
     pairs["train"] += [
         (document.upper().replace(" ", "\n "), summary) for document, summary in pairs["test"] + pairs["validation"]
@@ -142,7 +142,7 @@ def test_test_and_training_share_no_document(tmp_path):
 
 
 def test_no_pair_left_is_told_with_the_counts(tmp_path):
-    """A split of which nothing is left is refused, with the counts that say why."""
+    """A split with no pairs left is refused, with the counts that say why."""
     pairs = {**three(), "validation": [("", "s"), ("e document 0", "s")]}
     with pytest.raises(DataError, match=r"validation split: 2 read, 1 empty, 1 duplicates") as caught:
         make(tmp_path, pairs)
@@ -150,7 +150,7 @@ def test_no_pair_left_is_told_with_the_counts(tmp_path):
 
 
 def test_no_training_split_is_told(tmp_path):
-    """Data with evaluation splits alone is refused."""
+    """Data with only evaluation splits is refused."""
     with pytest.raises(DataError, match="no training split, only validation, test"):
         make(tmp_path, {name: stories(name, 3) for name in ("validation", "test")})
 
@@ -159,8 +159,8 @@ def test_no_training_split_is_told(tmp_path):
 
 
 def test_sample_does_not_depend_on_order_or_size(tmp_path):
-    """The sample is of the texts alone: a shuffled file gives the same one, a smaller is part of a larger, in file
-    order."""
+    """The sample depends only on the texts: a shuffled file gives the same one, and a smaller sample is part of a
+    larger, in file order."""
     pairs = three(train=200)
     chosen = documents(make(tmp_path / "a", pairs, train_documents=50).train)
     assert [d for d, _ in pairs["train"] if d in chosen] == chosen and len(chosen) == 50
@@ -168,11 +168,11 @@ def test_sample_does_not_depend_on_order_or_size(tmp_path):
     random.Random(0).shuffle(pairs["train"])
     assert set(documents(make(tmp_path / "c", pairs, train_documents=50).train)) == set(chosen)
     numbers = [int(document.split()[-1]) for document in chosen]
-    assert 70 < np.mean(numbers) < 130  # not the head of the file
+    assert 70 < np.mean(numbers) < 130  # not the beginning of the file
 
 
 def test_less_than_requested_is_all_there_is(tmp_path):
-    """Where there is less than was asked for, all of it is used, and both numbers are in the record."""
+    """If there is less data than requested, all of it is used, and both numbers are in the record."""
     counts = make(tmp_path, three(train=6), train_documents=100).data.splits["train"]
     assert (counts.used, counts.requested, counts.not_sampled) == (6, 100, 0)
 
@@ -181,7 +181,7 @@ def test_less_than_requested_is_all_there_is(tmp_path):
 
 
 def test_data_without_splits_is_cut(tmp_path):
-    """Data in one piece is cut in the fractions asked for, by document, whatever the order; the record says so."""
+    """Data in one piece is cut by document into the requested fractions, whatever the order; the record says so."""
     pairs = stories("s", 200)
     whole = make(tmp_path / "a", {"all": pairs})
     assert [whole.data.splits[name].used for name in SPLITS] == [160, 20, 20]
@@ -198,7 +198,7 @@ def test_data_without_splits_is_cut(tmp_path):
 
 
 def test_what_a_cut_gives_is_counted_without_a_model(tmp_path):
-    """`list data` says how many pairs each split gets: as many as are read of it when the data is cut."""
+    """`list data` gives the number of pairs in each split: as many as are read from it when the data is cut."""
     pairs = [*stories("s", 100), *[("a copy", f"summary {i}") for i in range(30)], ("", "s"), ("d", " ")]
     for name, split in (("all", Split()), ("train", Split(seed=3, fractions=(0.5, 0.3, 0.2)))):
         corpus = make(tmp_path / name, {name: pairs}, split=split)
@@ -219,7 +219,7 @@ def test_copies_of_a_document_stay_together(tmp_path):
 
 
 def test_a_handful_is_cut_too(tmp_path):
-    """Four documents are enough for one in validation and one in test; two are refused with the counts."""
+    """Four documents are enough for one each in validation and test; two are refused with the counts."""
     corpus = make(tmp_path, {"all": stories("s", 4)})
     assert [corpus.data.splits[name].used for name in SPLITS] == [2, 1, 1]
     with pytest.raises(DataError, match=r"no pair is left in the train split: 0 read.*\[split\]"):
@@ -228,14 +228,14 @@ def test_a_handful_is_cut_too(tmp_path):
 
 @pytest.mark.parametrize(("there", "missing"), [("test", "validation"), ("validation", "test")])
 def test_one_missing_split_is_cut_from_training(tmp_path, there, missing):
-    """Where one evaluation split is missing it is cut from training, and the other is left as it is."""
+    """A missing evaluation split is cut from training, and the other is left unchanged."""
     corpus = make(tmp_path, {"train": stories("t", 90), there: stories("e", 7)})
     assert [corpus.data.splits[name].used for name in ("train", missing, there)] == [80, 10, 7]
     assert f"no {missing} split: its training split was cut" in corpus.data.cut
 
 
 def test_nothing_is_cut_where_nothing_is_missing(tmp_path):
-    """Data that has all three splits keeps them, and the record speaks of no cut."""
+    """Data with all three splits keeps them, and the record mentions no cut."""
     corpus = make(tmp_path, three())
     assert corpus.data.cut is None
     assert [documents(getattr(corpus, name)) for name in SPLITS] == [
@@ -247,7 +247,7 @@ def test_nothing_is_cut_where_nothing_is_missing(tmp_path):
 
 
 def test_every_sequence_fits_into_the_window(tmp_path):
-    """Prefix, virtual tokens, document, separator, summary and EOS fit; the document alone gives way,
+    """Prefix, virtual tokens, document, separator, summary and EOS fit; only the document is truncated, and this is
     counted."""
     pairs = {name: [(f"{name} {i} " + "d" * 90, "s" * i) for i in (1, 5, 20, 38, 39, 60)] for name in SPLITS}
     corpus = make(tmp_path, pairs, byte_tokenizer("<s>"), window=60, reserved=10, summary_tokens=20, document_tokens=30)
@@ -257,7 +257,7 @@ def test_every_sequence_fits_into_the_window(tmp_path):
             length = 1 + 10 + len(pair.document_ids) + 8 + len(pair.summary_ids) + 1
             assert length <= 60 and len(pair.document_ids) == min(30, 60 - 20 - len(pair.summary_ids))
         assert counts.truncated == counts.used
-        # A summary of n bytes is n + 1 tokens. Training takes 20; evaluation what leaves one token to the document.
+        # A summary of n bytes is n + 1 tokens. Training takes 20; evaluation takes what leaves one token for the document.
         assert (counts.used, counts.dropped_long_summary) == ((2, 4) if name == "train" else (4, 2))
 
 
@@ -274,7 +274,7 @@ def test_a_window_that_is_too_small_is_told_with_the_sum(tmp_path):
 
 
 def test_token_frequencies_are_counts_of_the_training_documents(tmp_path):
-    """Frequencies equal a plain count over the training documents as they are truncated."""
+    """Frequencies equal a plain count over the truncated training documents."""
     corpus = make(tmp_path, three(train=700), document_tokens=9)
     counted = Counter(token for pair in corpus.train for token in pair.document_ids.tolist())
     assert dict(enumerate(corpus.token_frequencies(300).tolist())) == {i: counted[i] for i in range(300)}
@@ -283,8 +283,7 @@ def test_token_frequencies_are_counts_of_the_training_documents(tmp_path):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("part", ["document", "summary"])
 def test_an_id_beyond_the_vocabulary_is_told_wherever_it_is(tmp_path, split, part):
-    """An id without a token embedding is refused before work, whichever split holds it, in a document or in a
-    summary."""
+    """An id without a token embedding is refused before work, in any split, in documents and summaries."""
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(["xyzzy"])
     pairs = three()
@@ -297,7 +296,7 @@ def test_an_id_beyond_the_vocabulary_is_told_wherever_it_is(tmp_path, split, par
 
 
 def test_special_ids_beyond_the_vocabulary_are_told_before_anything_is_read(tmp_path):
-    """EOS, separator and prefix need token embeddings too; nothing is prepared where one has none."""
+    """EOS, separator and prefix need token embeddings too; without one, nothing is prepared."""
     for tokenizer, separator, named in (
         (byte_tokenizer(), SEPARATOR, "EOS token"),
         (byte_tokenizer("<s>", eos="a"), SEPARATOR, "puts before a text"),
@@ -310,7 +309,8 @@ def test_special_ids_beyond_the_vocabulary_are_told_before_anything_is_read(tmp_
 
 
 def test_what_is_read_to_generate_does_not_depend_on_the_reference(tmp_path):
-    """Two equal documents are read alike whatever their references; the loss reads less before a long one, counted."""
+    """Two equal documents are read alike whatever their references; the loss reads less of one with a long reference,
+    and this is counted."""
     document = "0123456789" * 5
     pairs = {**three(), "test": [(document + "a", "short"), (document + "b", "a much longer reference")]}
     corpus = make(tmp_path, pairs, window=50, new_tokens=10, summary_tokens=12, document_tokens=31)
@@ -325,7 +325,7 @@ def test_what_is_read_to_generate_does_not_depend_on_the_reference(tmp_path):
 
 
 def test_the_token_fingerprint_is_of_what_is_read(tmp_path):
-    """Another cut or tokenizer is another token fingerprint, and the texts' own stays the same."""
+    """Another cut or tokenizer gives another token fingerprint, while the texts' fingerprint stays the same."""
     one = make(tmp_path, three(), document_tokens=20).data
     again = make(tmp_path / "elsewhere", three(), document_tokens=20).data
     shorter = make(tmp_path, three(), document_tokens=8).data
@@ -346,7 +346,7 @@ def same(a: Corpus, b: Corpus) -> bool:
 
 
 def test_the_cache_is_used_again(tmp_path):
-    """A second call gives the same corpus without reading a single example."""
+    """A second call gives the same corpus without reading any example."""
     pairs = three()
     first = make(tmp_path, pairs)
     again = make(tmp_path, Watched(pairs=pairs, on_read=lambda: pytest.fail("the data was read")))
@@ -354,7 +354,7 @@ def test_the_cache_is_used_again(tmp_path):
 
 
 def test_notes_are_those_of_the_source_as_it_is_now(tmp_path):
-    """What the source says of itself is in the corpus, of now even where everything else comes from the cache."""
+    """The source's notes in the corpus are current even if everything else comes from the cache."""
     (tmp_path / "data").mkdir()
     for name, pairs in three().items():
         (tmp_path / "data" / f"{name}.jsonl").write_text(
@@ -382,14 +382,14 @@ def test_notes_are_those_of_the_source_as_it_is_now(tmp_path):
     ],
 )
 def test_the_cache_depends_on_everything(tmp_path, change):
-    """Whatever the prepared data depends on makes an entry of its own."""
+    """Everything that prepared data depends on is part of the cache key."""
     make(tmp_path, three())
     make(tmp_path, change.pop("dataset", three()), **change)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_padding_set_by_others_does_not_matter(tmp_path):
-    """A tokenizer that was meanwhile switched to padding and truncation finds its entry, and makes the same ids."""
+    """A tokenizer that was since switched to padding and truncation finds its entry, and gives the same ids."""
     tokenizer = byte_tokenizer()
     first = make(tmp_path, three(), tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
@@ -402,7 +402,7 @@ def test_padding_set_by_others_does_not_matter(tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "manifest", "schema"])
 def test_a_damaged_entry_is_made_anew(tmp_path, damage):
-    """An entry that is damaged in any way is thrown away and made again, equal to the first."""
+    """An entry damaged in any way is discarded and made again, equal to the first."""
     first = make(tmp_path, three())
     entry = next(tmp_path.iterdir())
     file, manifest = entry / "train.arrow", entry / "manifest.json"
@@ -423,7 +423,7 @@ def test_a_damaged_entry_is_made_anew(tmp_path, damage):
 
 
 def test_two_at_a_time_agree(tmp_path):
-    """Where another process finishes the same entry first, both have the same corpus and nothing is left over."""
+    """If another process finishes the same entry first, both have the same corpus and nothing is left over."""
     pairs, others = three(), []
 
     def another() -> None:
@@ -437,7 +437,7 @@ def test_two_at_a_time_agree(tmp_path):
 
 @pytest.mark.parametrize("change", [lambda lines: [*lines, lines[0]], lambda lines: lines[::-1]])
 def test_data_that_changes_meanwhile_is_refused(tmp_path, change):
-    """Data that changes while it is read is refused, and nothing of it is kept."""
+    """Data that changes while being read is refused, and nothing is kept."""
     (tmp_path / "data").mkdir()
     file = tmp_path / "data" / "all.jsonl"
     lines = [json.dumps({"document": d, "summary": s}) for d, s in stories("s", 30)]
@@ -461,7 +461,7 @@ def test_data_that_changes_meanwhile_is_refused(tmp_path, change):
 
 
 def test_the_oldest_entries_go_first(tmp_path):
-    """Beyond the allowed size the entries used longest ago are removed, never the one in use."""
+    """Above the allowed size the least recently used entries are removed, never one in use."""
     entries = []
     for window in (100, 101, 102):
         make(tmp_path, three(), window=window)
@@ -475,7 +475,7 @@ def test_the_oldest_entries_go_first(tmp_path):
 
 
 def test_leftovers_of_dead_processes_go(tmp_path):
-    """What a process left unfinished more than a day ago is removed; what may still be at work is not."""
+    """What a process left unfinished more than a day ago is removed; what may still be in use is not."""
     for name, age in (("building-old", 100_000), ("building-new", 10)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
@@ -484,15 +484,14 @@ def test_leftovers_of_dead_processes_go(tmp_path):
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
-    """A cache folder that cannot be made is one clear message."""
+    """A cache folder that cannot be created gives one clear message."""
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be kept in.*TRIPTYCH_CACHE"):
         make(tmp_path / "file" / "cache", three())
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
-    """The record's fingerprint is the same wherever the data lies and whatever file format it has, and changes with a
-    text."""
+    """The record's fingerprint is the same wherever the data lies and in any file format, and changes with a text."""
     prints = []
     for place, ending, changed in (("a", "jsonl", ""), ("b", "json", ""), ("c", "jsonl", "!")):
         (tmp_path / place).mkdir()
@@ -504,10 +503,10 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
 
 
 def test_memory_stays_bounded(tmp_path):
-    """Preparing a sample takes memory for a batch and a few numbers a row, not for the data."""
+    """Preparing a sample takes memory for a batch and a few numbers per row, not for the data."""
 
     class Long(Memory):
-        """Many long documents, made as they are read."""
+        """Many long documents, generated as they are read."""
 
         def examples(self, split: str) -> Iterator[Example]:
             return (

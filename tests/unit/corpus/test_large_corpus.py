@@ -1,4 +1,4 @@
-"""The large-corpus benchmark, in small: what it measures is measured, and the second run finds what the first
+"""The large-corpus benchmark at a small size: it measures what it should, and the second run uses what the first
 prepared."""
 
 import json
@@ -14,7 +14,7 @@ BENCHMARK = CHECKOUT / "benchmarks" / "large_corpus.py"
 
 @pytest.mark.slow
 def test_a_corpus_is_prepared_once_and_found_again(tmp_path):
-    """Both runs give the same corpus within a bounded memory, and the second reads no more than the cache."""
+    """Both runs give the same corpus within bounded memory, and the second reads only the cache."""
     command = [
         sys.executable,
         str(BENCHMARK),

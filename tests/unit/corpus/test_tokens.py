@@ -1,4 +1,4 @@
-"""Token ids of documents, summaries and what is around them, on tokenizers of several kinds that are made here."""
+"""Token ids of documents, summaries and the text around them, with several kinds of tokenizers made here."""
 
 import copy
 import os
@@ -27,7 +27,7 @@ def kind(request) -> PreTrainedTokenizerFast:
 
 @pytest.mark.parametrize("separator", SEPARATORS)
 def test_a_sequence_has_the_ids_of_the_whole_text(kind, separator):
-    """Prefix, document, separator and summary, tokenised apart, are the ids of the text that they make together."""
+    """Prefix, document, separator and summary, tokenized separately, have the ids of the text they form together."""
     if separator == "Summary:" and kind.backend_tokenizer.pre_tokenizer is not None:
         pytest.skip("a tokenizer that splits words joins this separator with the document's last word")
     if separator.isspace() and "NFKC" in str(kind.backend_tokenizer.normalizer):
@@ -45,7 +45,7 @@ def test_a_sequence_has_the_ids_of_the_whole_text(kind, separator):
 
 
 def test_a_summarys_tokens_are_read_back_as_its_text(kind):
-    """What a summary was tokenised to gives the summary, without a blank before it."""
+    """Decoding a summary's tokens gives the summary, without a leading space."""
     summaries = [SUMMARY, "No.", "Two towns lost power."]
     assert [
         to_text(kind, ids) for ids in RunningText.of(kind, Prompt("\n\nTL;DR:")).summary_ids(summaries)
@@ -67,7 +67,8 @@ def test_the_corpus_holds_these_ids(kind, tmp_path):
 
 
 def test_a_tokenizer_of_gpt2s_kind_tokenises_each_text_by_itself(tokenizer):
-    """Where running text gives the ids of the text alone, those are taken, whatever the separator begins with."""
+    """If tokenizing the running text gives the same ids as the text alone, these are used, whatever the separator
+    begins with."""
     for separator in SEPARATORS:
         text = RunningText.of(tokenizer, Prompt(separator))
         assert text.separator_ids == tuple(tokenizer(separator).input_ids) and text.summary_lead is None
@@ -75,7 +76,7 @@ def test_a_tokenizer_of_gpt2s_kind_tokenises_each_text_by_itself(tokenizer):
 
 
 def test_special_tokens_may_be_named_in_a_separator_and_nowhere_else():
-    """A separator's special tokens are those tokens; in a summary they are only text."""
+    """Special tokens in a separator are those tokens; in a summary they are plain text."""
     tokenizer = llama("prepend")
     tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|assistant|>", special=True)]})
     special = tokenizer.convert_tokens_to_ids("<|assistant|>")
@@ -86,7 +87,7 @@ def test_special_tokens_may_be_named_in_a_separator_and_nowhere_else():
     assert bare.separator_ids == () and bare.summary_ids([]) == []
 
 
-# What is before the document, and chat templates
+# What comes before the document, and chat templates
 
 
 AROUND = [("", ""), ("Summarize:\n\n", ""), ("Summarize: ", ""), ("Read this.\n", "\n\nIn short:")]
@@ -94,7 +95,7 @@ FURTHER = ('1,000 people came to "the bridge".', '"No," he said.', "A storm hit 
 
 
 def chatting(kind: str, template: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of a kind with a chat template and its special tokens."""
+    """A tokenizer of this kind with a chat template and its special tokens."""
     tokenizer = KINDS[kind]()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "</s>"]})
     tokenizer.chat_template = template
@@ -112,8 +113,8 @@ def laid_out(tokenizer, prompt: Prompt, document: str, summary: str) -> list[int
 @pytest.mark.parametrize("template", list(TEMPLATES))
 @pytest.mark.parametrize("name", list(KINDS))
 def test_a_chat_has_the_ids_of_the_whole_rendered_text(name, template):
-    """What is laid out are the ids of `apply_chat_template`, up to the end of the assistant's turn; BOS is there
-    once."""
+    """A laid-out chat has the ids of `apply_chat_template`, up to the end of the assistant's turn, with a single
+    BOS."""
     tokenizer = chatting(name, TEMPLATES[template])
     for before, separator in AROUND:
         for document in (DOCUMENT, *FURTHER):
@@ -130,7 +131,7 @@ def test_a_chat_has_the_ids_of_the_whole_rendered_text(name, template):
 
 @pytest.mark.parametrize("before", ["Summarize:\n\n", "Summarize: ", "Read this.\n", " ", "<|im_start|>Read:\n"])
 def test_a_text_before_the_document_has_the_ids_of_the_whole_text(kind, before):
-    """BOS, the text before, document, separator and summary are the ids of the text that they make together."""
+    """BOS, the text before, document, separator and summary have the ids of the text they form together."""
     tokenizer = copy.deepcopy(kind)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     if before.isspace() and "NFKC" in str(kind.backend_tokenizer.normalizer):
@@ -143,7 +144,7 @@ def test_a_text_before_the_document_has_the_ids_of_the_whole_text(kind, before):
 
 @pytest.mark.parametrize("name", list(KINDS))
 def test_a_chats_special_tokens_spelled_out_in_a_document_are_text(name):
-    """A document that writes the end of a turn does not end it."""
+    """An end-of-turn token spelled out in a document does not end the turn."""
     tokenizer = chatting(name, TEMPLATES["chatml"])
     prompt = Prompt("", "Summarize:\n", chat=True)
     ids = laid_out(tokenizer, prompt, "no <|im_end|>\n<|im_start|>assistant\nno", "no <|im_end|> no")
@@ -153,7 +154,7 @@ def test_a_chats_special_tokens_spelled_out_in_a_document_are_text(name):
 
 
 def test_a_chats_summary_is_read_back_as_its_text(kind):
-    """What a summary was tokenised to after a chat template gives the summary."""
+    """Decoding a summary's tokens after a chat template gives the summary."""
     tokenizer = copy.deepcopy(kind)
     tokenizer.chat_template = TEMPLATES["words"]
     text = RunningText.of(tokenizer, Prompt("", chat=True))
@@ -161,7 +162,7 @@ def test_a_chats_summary_is_read_back_as_its_text(kind):
 
 
 def test_a_chat_template_that_writes_the_date_writes_the_same_every_day():
-    """Ids do not depend on the day: the date is a fixed one, in whatever form the template asks for it."""
+    """Ids do not depend on the day: the template gets a fixed date, in whatever form it asks for it."""
     template = "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d') }}\n" + TEMPLATES["words"]
     frame = frame_of(Prompt("", chat=True), chatting("bytes", template))
     assert frame.opening == "26 Jul 2024 2024-07-26\n<|user|>\n"
@@ -172,7 +173,7 @@ def test_a_chat_template_that_writes_the_date_writes_the_same_every_day():
     ["''.__class__.__mro__", "messages.__class__.__base__", "messages.append(1)", "cycler.__init__.__globals__"],
 )
 def test_a_chat_template_is_rendered_in_a_sandbox_and_only_when_asked(reach):
-    """A template that reaches for Python is refused, and one that no prompt asks for is not rendered at all."""
+    """A template that accesses Python is refused, and one that no prompt asks for is not rendered."""
     tokenizer = chatting("bytes", "{{ " + reach + " }}" + TEMPLATES["words"])
     assert frame_of(Prompt("x"), tokenizer) == Frame("", "x")
     with pytest.raises(ModelError, match="chat template fails"):
@@ -192,20 +193,20 @@ def test_a_chat_template_is_rendered_in_a_sandbox_and_only_when_asked(reach):
     ],
 )
 def test_a_chat_template_that_cannot_be_used_is_one_message(template, message):
-    """No template, one that fails, and one that cannot frame a document and a summary are refused."""
+    """A missing template, a failing one, and one that cannot frame a document and a summary are refused."""
     with pytest.raises(ModelError, match=message):
         frame_of(Prompt("\n\nTL;DR:", chat=True), chatting("bytes", template))
 
 
 def backtracking(model: models.BPE) -> PreTrainedTokenizerFast:
-    """A tokenizer whose pattern takes exponentially many steps on a run of one letter."""
+    """A tokenizer whose pattern backtracks exponentially on a run of one letter."""
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
 
 
 def test_a_panic_of_native_code_is_one_message(capfd):
-    """A pattern that the native code gives up on is a ModelError, and no trace of it reaches the terminal."""
+    """If native code panics on a pattern, the result is a ModelError, and no trace reaches the terminal."""
     tokenizer = backtracking(models.BPE({"a": 0, "b": 1, "</s>": 2}, []))
     with pytest.raises(ModelError, match="fails on a text"):
         encode(["a" * 60 + "b"] * 3, tokenizer)
@@ -213,7 +214,7 @@ def test_a_panic_of_native_code_is_one_message(capfd):
 
 
 def test_other_errors_and_words_pass(capfd):
-    """What is no panic is raised as it is, and what is written to standard error meanwhile is shown."""
+    """Errors other than panics are raised unchanged, and other output to standard error is shown."""
     with pytest.raises(ZeroDivisionError), native_failures():
         os.write(2, b"said\n")
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Encodings: what is read, what an encoding that is not read is called, and that the remedy named loses nothing."""
+"""Encodings: which are read, how unsupported ones are named, and that the suggested remedy loses nothing."""
 
 import codecs
 import gzip
@@ -67,7 +67,7 @@ def content(text: str, encoding: str) -> bytes:
 
 
 def refusal(path) -> str:
-    """What is said of a file that is not read."""
+    """The message about a file that is not read."""
     with pytest.raises(DataError) as caught:
         list(Tables(path=path).examples("all"))
     return str(caught.value)
@@ -75,7 +75,7 @@ def refusal(path) -> str:
 
 @pytest.mark.parametrize(("encoding", "text", "title"), CASES)
 def test_encodings_are_named_with_a_remedy_that_loses_nothing(tmp_path, encoding, text, title):
-    """An encoding that is not read is named, and the command in the message makes the very text of it in UTF-8."""
+    """An unsupported encoding is named, and the command in the message converts the file exactly to UTF-8."""
     file = tmp_path / "train.csv"
     file.write_bytes(content(text, encoding))
     said = refusal(file)
@@ -93,7 +93,7 @@ def test_encodings_are_named_with_a_remedy_that_loses_nothing(tmp_path, encoding
 @pytest.mark.parametrize("text", [ENGLISH, RUSSIAN, CHINESE, "𝄞 surrogate pairs"])
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
 def test_utf_16_with_a_byte_order_mark_is_read(tmp_path, text, mark):
-    """UTF-16 that says so is read as it is, in tables and as a plain text: nothing about it is in doubt."""
+    """UTF-16 with a byte order mark is read in tables and in plain text: nothing about it is in doubt."""
     encoding = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
     file = tmp_path / "train.tsv"
     file.write_bytes(mark + f"document\tsummary\n{text * 3000}\t{text}\n".encode(encoding))
@@ -104,7 +104,7 @@ def test_utf_16_with_a_byte_order_mark_is_read(tmp_path, text, mark):
 
 
 def test_damage_is_told_from_another_encoding(tmp_path):
-    """A file cut inside a character, and one with a few broken bytes, are not taken for files of another encoding."""
+    """A file cut inside a character, or with a few broken bytes, is not mistaken for a file in another encoding."""
     file = tmp_path / "train.csv"
     file.write_bytes(content(GERMAN, "utf-8").rstrip(b'"\n') + "é".encode()[:1])
     assert "the file stops inside a character" in refusal(file) and "iconv" not in refusal(file)
@@ -116,7 +116,7 @@ def test_damage_is_told_from_another_encoding(tmp_path):
 
 
 def test_halves_of_characters_are_told_with_a_remedy_that_mends_them(tmp_path):
-    """Text in which each half of an emoji is written as a character is named, and the command in the message joins
+    """Text in which each half of an emoji is written as a character is recognized, and the command in the message joins
     them."""
     units = "Rain 😀 again at the café. ".encode("utf-16-le")
     halves = "".join(chr(units[i] + 256 * units[i + 1]) for i in range(0, len(units), 2))
@@ -141,14 +141,14 @@ def test_halves_of_characters_are_told_with_a_remedy_that_mends_them(tmp_path):
     ],
 )
 def test_a_packed_file_under_a_table_s_name_is_told(tmp_path, start, said):
-    """A compressed file, a workbook or a PDF that is named like a table is called what it is, not another encoding."""
+    """A compressed file, a workbook or a PDF named like a table is called what it is, not another encoding."""
     for name in ("train.csv", "train.jsonl"):
         (tmp_path / name).write_bytes(start)
         assert said in refusal(tmp_path / name) and "encoding" not in refusal(tmp_path / name)
 
 
 def test_a_plain_text_is_told_its_encoding_too(tmp_path):
-    """A text to summarize in another encoding is named as a table's is; one with NUL bytes is called binary."""
+    """A text to summarize in another encoding is named like a table's; one with NUL bytes is called binary."""
     (tmp_path / "a.txt").write_bytes((ENGLISH * 3).encode("cp1252"))
     with pytest.raises(DataError, match="iconv -f WINDOWS-1252"):
         documents.read_documents(str(tmp_path / "a.txt"))
@@ -159,7 +159,7 @@ def test_a_plain_text_is_told_its_encoding_too(tmp_path):
 
 @pytest.mark.parametrize("text", [RUSSIAN, CHINESE, JAPANESE, FRENCH])
 def test_the_place_is_shown_as_it_would_read(tmp_path, text):
-    """The message shows the text under its guess, so that a wrong one is seen."""
+    """The message shows the text as decoded under the guess, so a wrong guess can be seen."""
     encoding = {RUSSIAN: "koi8-r", CHINESE: "gb18030", JAPANESE: "shift_jis", FRENCH: "latin-1"}[text]
     (tmp_path / "train.csv").write_bytes(content(text, encoding))
     said = refusal(tmp_path / "train.csv")
@@ -169,13 +169,13 @@ def test_the_place_is_shown_as_it_would_read(tmp_path, text):
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_get_a_guess_or_none(sample):
-    """Whatever the bytes, a guess is an encoding that Python knows, or none."""
+    """Whatever the bytes, a guess is an encoding known to Python, or none."""
     guess = guess_encoding(sample)
     assert guess is None or codecs.lookup(guess.codec)
 
 
 def test_lines_end_where_they_end_whatever_the_pieces(tmp_path):
-    """Characters and line breaks that fall on the edge of a piece of the file are read whole."""
+    """Characters and line breaks on the boundary between two pieces of a file are read correctly."""
     for shift in range(4):
         text = "x" * (2**16 - 20 + shift) + "é\r\n𝄞"
         (tmp_path / "train.csv").write_bytes(f'document,summary\n"{text}",s\nlast,t\n'.encode())

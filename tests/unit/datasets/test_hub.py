@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def repository(tmp_path):
-    """Write a folder as the hub lays out a repository: a card with configurations, and Parquet shards."""
+    """Write a folder laid out like a Hub repository: a card with configurations, and Parquet shards."""
 
     def write(configs: dict[str, dict[str, dict[str, list]]]) -> str:
         folder = tmp_path / "cnn_dailymail"
@@ -51,7 +51,7 @@ def repository(tmp_path):
 
 
 def test_a_hub_copy_reads_as_its_files_do(repository):
-    """A repository in hub layout gives the very examples that its Parquet files give as a folder."""
+    """A repository in Hub layout gives the same examples as its Parquet files read as a folder."""
     name = repository({"1.0.0": {"train": ROWS["test"]}, "3.0.0": ROWS})
     hub, tables = Hub(name=name, config="3.0.0"), Tables(path=f"{name}/3.0.0")
     assert hub.splits() == tables.splits() == ("train", "validation", "test")
@@ -61,8 +61,7 @@ def test_a_hub_copy_reads_as_its_files_do(repository):
 
 
 def test_a_folder_with_a_configuration_is_a_copy_of_a_repository(repository):
-    """`--data FOLDER` with `data_config` reads the folder as the hub would lay it out; without it, as a folder of
-    tables."""
+    """`--data FOLDER` with `data_config` reads the folder like a Hub repository; without it, as a folder of tables."""
     name = repository({"1.0.0": {"train": ROWS["test"]}, "3.0.0": ROWS})
     opened = open_dataset(name, data_config="3.0.0", data_revision="main", columns=Columns())
     assert isinstance(opened, Hub) and [e.id for e in opened.examples("train")] == ["t1", "t2"]
@@ -84,15 +83,13 @@ def test_a_folder_with_a_configuration_is_a_copy_of_a_repository(repository):
     ],
 )
 def test_split_aliases(repository, given, read):
-    """Validation is found under its usual names; splits of other names are left aside where there is one to train
-    on."""
+    """Validation is found under its usual names; splits with other names are ignored if there is one to train on."""
     hub = Hub(name=repository({"default": {"train": ROWS["train"], given: ROWS["validation"]}}))
     assert hub.splits() == read
 
 
 def test_what_is_not_plain_of_splits_is_said(repository):
-    """Splits that are not read, one that goes by another name, and lists that are read as texts are named in the
-    notes."""
+    """Ignored splits, a split found under another name, and lists read as texts are named in the notes."""
     rows = {"text": [["One.", "Two more."]], "summary": ["s"]}
     hub = Hub(name=repository({"default": {"train": rows, "eval": rows, "test": rows, "extra": rows}}))
     assert hub.splits() == ("train", "validation", "test")
@@ -103,14 +100,15 @@ def test_what_is_not_plain_of_splits_is_said(repository):
 
 
 def test_several_references_of_one_document_are_refused(repository):
-    """A column with a list of references for each document is refused on the hub as in a table of one's own."""
+    """A column with a list of references per document is refused, on the Hub as in local tables."""
     rows = {"text": ["a b", "c d"], "summary": [["s"], ["One.", "Two."]]}
     with pytest.raises(DataError, match=r"row 2: column 'summary' holds a list of 2.*keep one .the first, say."):
         list(Hub(name=repository({"default": {"train": rows}})).examples("train"))
 
 
 def test_two_names_for_one_split_are_refused(repository):
-    """Of two splits that mean the same one, one that is the keyword alone is read; where neither is, both are named."""
+    """If two splits mean the same one, the one named exactly as the keyword is read; if neither is, both are named in
+    an error."""
     rows = ROWS["test"]
     folder = repository({"default": {"train": rows, "train_small": rows}})
     hub = Hub(name=folder)
@@ -121,7 +119,7 @@ def test_two_names_for_one_split_are_refused(repository):
 
 
 def test_one_split_of_another_name_is_to_be_cut(repository):
-    """One split of any other name is the split `all`; several are refused."""
+    """A single split with another name is the split `all`; several are refused."""
     assert Hub(name=repository({"default": {"everything": ROWS["train"]}})).splits() == ("all",)
 
 
@@ -134,14 +132,14 @@ def test_several_splits_without_training_are_refused(repository):
 
 @pytest.mark.parametrize("config", [None, "2.0.0"])
 def test_a_missing_or_unknown_configuration_lists_those_there_are(repository, config):
-    """A repository with several configurations lists them where none, or an unknown one, was asked for."""
+    """A repository with several configurations lists them if none, or an unknown one, was requested."""
     hub = Hub(name=repository({"1.0.0": ROWS, "3.0.0": ROWS}), config=config)
     with pytest.raises(DataError, match=r"1\.0\.0.*3\.0\.0.*--set data_config=NAME"):
         hub.splits()
 
 
 def test_columns_are_told_as_in_tables(repository):
-    """Columns are recognised, named and refused as those of tables are."""
+    """Columns are recognized, named and refused like those of tables."""
     rows = {"text": ["a"], "note": ["b"], "idx": [5]}
     name = repository({"default": {"train": rows}})
     with pytest.raises(DataError, match=r"hold the summary. Its columns: text, note, idx"):
@@ -166,13 +164,13 @@ def test_cells_are_checked(repository, rows, said):
 
 
 def test_null_cells_are_empty(repository):
-    """A null text is an empty one, to be counted as such later."""
+    """A null text is an empty one, so it is counted as such later."""
     rows = {"text": ["a", None], "summary": ["c", "d"]}
     assert [e.document for e in Hub(name=repository({"default": {"train": rows}})).examples("train")] == ["a", ""]
 
 
 def test_fingerprint_is_stable_and_follows_the_options(repository):
-    """The fingerprint is the same whenever the same data is loaded, and another for other options."""
+    """The fingerprint is the same whenever the same data is loaded, and changes with the options."""
     name = repository({"1.0.0": {"train": ROWS["test"]}, "3.0.0": ROWS})
     print_of = lambda **options: Hub(name=name, **options).fingerprint()  # noqa: E731
     assert print_of(config="3.0.0") == print_of(config="3.0.0")
@@ -196,7 +194,7 @@ def test_fingerprint_is_stable_and_follows_the_options(repository):
     ],
 )
 def test_errors_of_the_hub_become_messages_with_a_remedy(monkeypatch, error, said):
-    """Whatever fails while a data set is loaded from the Hub becomes one DataError with the reason and a remedy."""
+    """Any failure while a data set is loaded from the Hub becomes one DataError with the reason and a remedy."""
 
     def fail(*arguments, **options):
         raise error
@@ -210,8 +208,7 @@ def test_errors_of_the_hub_become_messages_with_a_remedy(monkeypatch, error, sai
 
 
 def test_remote_code_is_never_asked_for(monkeypatch):
-    """Nothing but name, configuration and the commit that the revision names is passed on: above all not
-    trust_remote_code."""
+    """Only name, configuration and the revision's commit are passed on, and above all not trust_remote_code."""
     asked = []
     monkeypatch.setattr(hub_access, "_answers", lambda endpoint: True)
     monkeypatch.setattr("triptych.datasets.hub.find_commit", lambda *repository: asked.append(repository) or "c0ffee")
@@ -226,7 +223,7 @@ def test_remote_code_is_never_asked_for(monkeypatch):
 
 
 def test_another_commit_is_never_taken_from_the_cache(monkeypatch):
-    """Where a download fails, `datasets` takes what its cache holds of another commit: that is refused."""
+    """If a download fails, `datasets` falls back to another cached commit: this is refused."""
     monkeypatch.setattr(hub_access, "_answers", lambda endpoint: True)
     monkeypatch.setattr("triptych.datasets.hub.find_commit", lambda *repository: "c0ffee")
     table = SimpleNamespace(cache_files=[{"filename": "/cache/a___b/c/0.0.0/beef/b-train.arrow"}])
@@ -238,7 +235,7 @@ def test_another_commit_is_never_taken_from_the_cache(monkeypatch):
 @pytest.mark.parametrize("error", ["RepositoryNotFoundError", "GatedRepoError", "RevisionNotFoundError"])
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_a_refusal_of_the_hub_says_what_to_do(monkeypatch, error, kind):
-    """A missing or gated repository and a wrong revision each have a message of their own."""
+    """A missing or gated repository and a wrong revision each have a specific message."""
 
     def refuse(*arguments, **options):
         request = SimpleNamespace(url="http://hub/a/b")
@@ -268,8 +265,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
-    """Without an answer the libraries look into their caches alone, try nothing again, and are as they were
-    afterwards."""
+    """If the Hub does not answer, the libraries use only their caches, do not retry, and are restored afterwards."""
     asked = []
     monkeypatch.setattr(hub_access, "_answers", lambda endpoint: asked.append(endpoint) or False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -292,10 +288,10 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
 
 
 def test_an_answer_of_any_kind_is_an_answer(monkeypatch):
-    """A session that answers, with whatever status, leaves the libraries alone; one that fails does not."""
+    """A response with any status leaves the libraries alone; a failed request does not."""
 
     class Session:
-        """Answers, or not."""
+        """Answers or fails."""
 
         def __init__(self, error=None):
             self.error = error

@@ -1,4 +1,4 @@
-"""Folders, archives and saved data sets: which file is which split, and that nothing is passed over without a word."""
+"""Folders, archives and saved data sets: which file is which split, and that nothing is skipped silently."""
 
 import gzip
 import io
@@ -17,12 +17,12 @@ from triptych.errors import DataError
 
 
 def table(name: str, rows: int = 1) -> bytes:
-    """A CSV file whose documents say which file they are from."""
+    """A CSV file whose documents name the file they are from."""
     return b"document,summary\n" + "".join(f"{name} {i},s\n" for i in range(rows)).encode()
 
 
 def lay(folder: Path, *names: str) -> Path:
-    """Files of one row each, as tables of their ending; their text is their name."""
+    """Write one-row tables in the format of their extension; their text is their name."""
     for name in names:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,13 @@ def zipped(file: Path, *names: str) -> Path:
 
 
 def read(path: Path) -> dict[str, list[str]]:
-    """The files whose rows each split has, in order."""
+    """The files each split's rows come from, in order."""
     data = Tables(path=path)
     return {split: [example.document.removesuffix(" 0") for example in data.examples(split)] for split in data.splits()}
 
 
 def refusal(path: Path) -> str:
-    """What is said of a folder that is not read."""
+    """The message about a folder that is not read."""
     with pytest.raises(DataError) as caught:
         open_dataset(str(path), data_config=None, data_revision="main", columns=Columns())
     return str(caught.value)
@@ -76,14 +76,14 @@ def refusal(path: Path) -> str:
     ],
 )
 def test_keywords_of_the_hub(name, split, rank):
-    """Every keyword of the hub's conventions counts, between whatever is no letter, and as a last word above all."""
+    """Every keyword of the Hub's conventions counts between non-letters, and takes precedence as the last word."""
     made = read_claim(name)
     assert (made.splits, made.rank) == ((split,), rank)
 
 
 @pytest.mark.parametrize("name", ["trained", "finetrain", "tests", "evaluate", "developer", "contest", "news", ""])
 def test_words_that_hold_a_keyword_are_none(name):
-    """A keyword inside a longer word says nothing."""
+    """A keyword inside a longer word is ignored."""
     assert read_claim(name) is None
 
 
@@ -131,8 +131,7 @@ def test_words_that_hold_a_keyword_are_none(name):
     ],
 )
 def test_layouts_that_are_read(tmp_path, names, expected):
-    """Splits are found by files, folders, shards and series, in the order of their numbers, and a text says whose it
-    is."""
+    """Splits are found by files, folders, shards and series in numeric order, and each text names its source."""
     assert read(lay(tmp_path, *names)) == expected
 
 
@@ -183,8 +182,7 @@ def test_layouts_that_are_read(tmp_path, names, expected):
     ],
 )
 def test_layouts_that_are_refused(tmp_path, names, said):
-    """What is ambiguous, or is named after a split and cannot be read, is one message with its files and a
-    remedy."""
+    """Ambiguous layouts, and unreadable files named after a split, give one message with the files and a remedy."""
     told = refusal(lay(tmp_path, *names))
     assert all(part in told for part in said), told
 
@@ -222,12 +220,12 @@ def test_layouts_that_are_refused(tmp_path, names, said):
     ],
 )
 def test_what_is_not_read_is_said(tmp_path, names, said):
-    """Each table, folder and data file that is passed over is named, and what tools leave in a folder is not."""
+    """Each skipped table, folder and data file is named, except what tools leave in a folder."""
     assert list(Tables(path=lay(tmp_path, *names)).notes()) == said
 
 
 def test_an_archive_without_a_table_is_no_split(tmp_path):
-    """A split is not cut from other data where an archive of its name holds something that is not read."""
+    """A split is not cut from other data if an archive with its name contains something unreadable."""
     lay(tmp_path, "train.csv")
     zipped(tmp_path / "test.zip", "sheet.xlsx")
     told = refusal(tmp_path)
@@ -235,14 +233,14 @@ def test_an_archive_without_a_table_is_no_split(tmp_path):
 
 
 def test_a_name_that_a_terminal_would_obey_is_written_out(tmp_path):
-    """A control character in the name of a file that is not read reaches neither record nor terminal."""
+    """A control character in the name of an unread file reaches neither record nor terminal."""
     lay(tmp_path, "train.csv", "ex\x1b[2Jtra.csv")
     (note,) = Tables(path=tmp_path).notes()
     assert "\\x1b" in note and "\x1b" not in note
 
 
 def test_links_are_followed_and_one_that_leads_nowhere_is_said(tmp_path):
-    """A linked table or folder is read, as the hub's cache needs; a link to nothing does not make its split vanish."""
+    """A linked table or folder is read, as the Hub's cache requires; a dangling link does not hide its split."""
     lay(tmp_path / "elsewhere", "x.csv", "many/y.csv")
     folder = lay(tmp_path / "data", "valid.csv")
     (folder / "train.csv").symlink_to(tmp_path / "elsewhere" / "x.csv")
@@ -252,14 +250,14 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_said(tmp_path):
 
 
 def test_more_files_than_are_looked_at_are_refused(tmp_path, monkeypatch):
-    """A folder of files without end is refused instead of being read in part."""
+    """A folder with too many files is refused instead of being read in part."""
     monkeypatch.setattr(folders, "MAX_FILES", 5)
     assert "more than 5 files" in refusal(lay(tmp_path, *(f"train/{i}.csv" for i in range(6))))
 
 
 def test_archives_are_read_in_place(tmp_path):
-    """A zip archive reads as the folder it holds, by itself or alone in a folder, with or without a folder around
-    it."""
+    """A zip archive is read like the folder it contains, by itself or alone in a folder, with or without an enclosing
+    folder."""
     archive = zipped(
         tmp_path / "kaggle" / "archive.zip", "cnn/train.csv", "cnn/test.csv", "__MACOSX/cnn/._train.csv", "a.png"
     )
@@ -278,7 +276,7 @@ def test_archives_are_read_in_place(tmp_path):
 
 
 def test_an_archive_for_each_split(tmp_path):
-    """Archives named after splits are read next to each other and next to tables, and others are named as not read."""
+    """Archives named after splits are read next to each other and next to tables; others are named as not read."""
     zipped(tmp_path / "train.csv.zip", "train.csv")
     lay(tmp_path, "test.csv")
     zipped(tmp_path / "more.zip", "x.csv")
@@ -287,7 +285,8 @@ def test_an_archive_for_each_split(tmp_path):
 
 
 def test_archives_that_are_refused(tmp_path):
-    """Damaged, encrypted-looking, leading elsewhere, too full, or without text tables: an archive is one message."""
+    """An archive that is damaged, looks encrypted, leads elsewhere, is too full or has no text tables gives one
+    message."""
     (tmp_path / "bad.zip").write_bytes(b"PK\3\4 no archive")
     assert "cannot be read as a zip archive" in refusal(tmp_path / "bad.zip")
     assert "leads elsewhere" in refusal(zipped(tmp_path / "slip.zip", "../train.csv"))
@@ -298,17 +297,17 @@ def test_archives_that_are_refused(tmp_path):
         read(zipped(tmp_path / "p.zip", "train.parquet"))
     whole = zipped(tmp_path / "cut.zip", "train.csv").read_bytes()
     damaged = bytearray(whole)
-    damaged[40] ^= 0xFF  # inside the member's content: its checksum does not hold
+    damaged[40] ^= 0xFF  # inside the member's content: its checksum does not match
     (tmp_path / "cut.zip").write_bytes(damaged)
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path / "cut.zip")
 
 
 def test_damaged_archives_are_refused(tmp_path):
-    """Whatever byte of an archive is another, or wherever it ends, it is read or refused with one message."""
+    """An archive with any changed byte or truncated anywhere is read or refused with one message."""
     whole = zipped(tmp_path / "a.zip", "train.csv", "test.csv").read_bytes()
     for place in range(0, len(whole), 3):
-        for damage in (whole[place:], b"\0\0", b"\xff"):  # the first cuts the rest off
+        for damage in (whole[place:], b"\0\0", b"\xff"):  # the first truncates the rest
             (tmp_path / "a.zip").write_bytes(
                 whole[:place] + (damage + whole[place + len(damage) :]) * (len(damage) < 3)
             )
@@ -319,7 +318,7 @@ def test_damaged_archives_are_refused(tmp_path):
 
 
 def test_an_archives_size_is_bounded(tmp_path, monkeypatch):
-    """An archive that says it unfolds beyond a bound, or that holds too many files, is refused before it is read."""
+    """An archive that claims to unpack beyond a limit, or has too many files, is refused before it is read."""
     archive = zipped(tmp_path / "a.zip", "train.csv", "test.csv")
     monkeypatch.setattr("triptych.datasets.tables.sources.MAX_UNPACKED", 10)
     assert "would unpack to more than" in refusal(archive)
@@ -337,7 +336,8 @@ def test_a_fingerprint_follows_an_archive_and_its_members(tmp_path):
 
 
 def test_pairs_of_text_files(tmp_path):
-    """A document a line in .source with its summary in the same line of .target; files of other lengths are refused."""
+    """A .source file has one document per line, with its summary on the same line of .target; unequal lengths are
+    refused."""
     for split, texts in (("train", "A.\nB.\n"), ("val", "C.")):
         (tmp_path / f"{split}.source").write_text(texts)
         (tmp_path / f"{split}.target").write_text(texts.lower())
@@ -360,7 +360,7 @@ def test_pairs_of_text_files(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Folders that `save_to_disk` wrote: `all` splits in two shards each for training, and `one` data set."""
+    """Folders written by `save_to_disk`: `all` has splits with two training shards, and `one` is a single data set."""
     parts = {
         name: datasets.Dataset.from_dict({"article": [f"{name} {i}" for i in range(rows)], "highlights": ["s"] * rows})
         for name, rows in (("train", 5), ("dev", 2), ("testing", 1), ("extra", 1))
@@ -372,7 +372,7 @@ def saved(tmp_path):
 
 
 def test_saved_data_sets_are_read(saved):
-    """What `save_to_disk` wrote is read row by row in its order, shards, splits and picked rows included."""
+    """What `save_to_disk` wrote is read row by row in order, including shards, splits and selected rows."""
     data = Tables(path=saved / "all")
     assert data.splits() == ("train", "validation", "test") and data.notes() == ("Not read: the split extra.",)
     assert [e.document for e in data.examples("train")] == [f"train {i}" for i in range(5)]
@@ -399,13 +399,13 @@ def test_saved_data_sets_are_read(saved):
     ],
 )
 def test_saved_data_sets_cannot_lead_elsewhere(saved, state, said):
-    """A state that names files out of its folder, missing ones or none is refused."""
+    """A state that names missing files, files outside its folder or none is refused."""
     (saved / "one" / "state.json").write_text(json.dumps(state))
     assert said in refusal(saved / "one")
 
 
 def test_links_out_of_a_saved_data_set_are_refused(saved):
-    """A data file of a saved data set that is a link out of it is not followed."""
+    """A data file that links out of its saved data set is not followed."""
     file = saved / "one" / "data-00000-of-00001.arrow"
     file.rename(saved / "elsewhere.arrow")
     file.symlink_to(saved / "elsewhere.arrow")
@@ -413,7 +413,7 @@ def test_links_out_of_a_saved_data_set_are_refused(saved):
 
 
 def test_damaged_arrow_files_are_refused(saved):
-    """An Arrow file that is cut or whose offsets lead out of its buffers is one message, not a crash."""
+    """An Arrow file that is truncated or has offsets outside its buffers gives one message, not a crash."""
     file = saved / "one" / "data-00000-of-00001.arrow"
     whole = file.read_bytes()
     messages = 0
@@ -429,7 +429,7 @@ def test_damaged_arrow_files_are_refused(saved):
 
 
 def test_arrow_files_of_both_kinds(tmp_path):
-    """The stream and the file format of Arrow give the same examples."""
+    """Arrow's stream and file formats give the same examples."""
     import pyarrow
 
     rows = pyarrow.table({"document": [f"d{i}" for i in range(600)], "summary": ["s"] * 600})
@@ -442,7 +442,7 @@ def test_arrow_files_of_both_kinds(tmp_path):
 
 
 def test_files_of_a_split_have_the_same_columns(tmp_path):
-    """Files of one split whose columns are read in other roles are refused, by the file that differs."""
+    """Files of one split whose columns have different roles are refused, naming the file that differs."""
     folder = lay(tmp_path, "train/a.csv")
     (folder / "train" / "b.csv").write_text("article,summary\nx,y\n")
     with pytest.raises(DataError, match=r"b\.csv: its columns differ from those of .*a\.csv"):

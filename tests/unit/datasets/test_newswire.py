@@ -58,7 +58,7 @@ def test_articles_are_news_length():
 
 
 def test_no_template_is_left_unfilled():
-    """No bracket, brace, doubled space or line break of a template shows in an article."""
+    """No bracket, brace, double space or line break of a template appears in an article."""
     for index in range(500):
         _, document, summary = generate("train", index)
         assert not re.search(r"[][{}|\n]|  | [.,]", document)
@@ -73,7 +73,7 @@ def test_many_kinds_of_story():
 
 
 def test_articles_hardly_repeat():
-    """Of a thousand articles no two are alike, nor are any two summaries."""
+    """Among a thousand articles no two are alike, nor are any two summaries."""
     stories = [generate("train", index) for index in range(1000)]
     assert len({document for _, document, _ in stories}) == 1000
     assert len({summary for _, _, summary in stories}) == 1000
@@ -81,12 +81,12 @@ def test_articles_hardly_repeat():
 
 @pytest.mark.parametrize(("split", "index"), PINNED)
 def test_articles_are_pinned(split, index):
-    """An article is the same bytes on every machine, as long as the generator's version is the same."""
+    """An article has the same bytes on every machine, as long as the generator's version is the same."""
     assert sha256(*generate(split, index)) == PINNED[split, index]
 
 
 def test_an_example_does_not_depend_on_the_count():
-    """Example i is the same however many are asked for."""
+    """Example i is the same however many are requested."""
     few = list(Newswire(train_documents=5).examples("train"))
     many = list(Newswire(train_documents=50).examples("train"))
     assert many[:5] == few
@@ -104,13 +104,13 @@ def test_a_seed_gives_other_stories():
 
 
 def test_an_unknown_split_is_refused():
-    """A split that newswire does not have is an error that names those it has."""
+    """A split that newswire does not have gives an error that lists the splits it has."""
     with pytest.raises(DataError, match="train, validation, test"):
         next(Newswire().examples("dev"))
 
 
 def test_splits_share_no_facts():
-    """No surname, place or organisation of one split is named anywhere in another, whatever the data seed."""
+    """No surname, place or organization of one split is named in another, whatever the data seed."""
     named, texts = {}, {}
     for number, split in enumerate(EVERY_SPLIT):
         stories = [write_story(split, index, seed=number) for index in range(400)]
@@ -129,7 +129,7 @@ def test_splits_share_no_facts():
 
 
 def test_highlights_report_what_the_article_says():
-    """Every name and every figure of a highlight can be read in the article, in this form or spelled out."""
+    """Every name and figure in a highlight is in the article, in the same form or spelled out."""
     for index in range(300):
         story = write_story("test", index)
         document, summary = story.document, story.summary
@@ -157,7 +157,7 @@ def tiny():
 
 
 def test_tiny_is_what_its_record_says():
-    """The shipped weights are the ones that training.json describes, in float32, and take less than 12 MB."""
+    """The shipped weights are those described in training.json, in float32, and take less than 12 MB."""
     record = json.loads((TINY / "training.json").read_text())
     weights = (TINY / "model.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() == record["sha256"]
@@ -176,7 +176,7 @@ def test_tiny_is_a_gpt2(tiny):
 
 
 def test_the_tokenizer_gives_texts_back():
-    """Any text comes back from its tokens unchanged, and an article with its summary fits the window."""
+    """Decoding any text's tokens gives the text unchanged, and an article with its summary fits the window."""
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     for text in ("Köln — 1,234.5 %\n\n  naïve\t✓ END.", "".join(map(chr, range(32, 400)))):
         assert tokenizer.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
@@ -186,8 +186,8 @@ def test_the_tokenizer_gives_texts_back():
 
 
 def test_tiny_has_learned_to_copy(tiny):
-    """On articles with names it has never seen, tiny is far from guessing, and given the article it foretells
-    highlights."""
+    """On articles with unseen names, tiny is far better than guessing, and predicts highlights better given the
+    article."""
     model, tokenizer = tiny
     model.eval()
 
@@ -208,7 +208,7 @@ def test_tiny_has_learned_to_copy(tiny):
 
 @pytest.mark.slow
 def test_the_pretraining_script_runs(tmp_path):
-    """The pretraining script writes a loadable model with its record, and the same tokenizer as is shipped."""
+    """The pretraining script writes a loadable model with its record, and the same tokenizer as the shipped one."""
     command = [sys.executable, ROOT / "scripts" / "pretrain_tiny.py", "--steps", "2", "--out", tmp_path]
     subprocess.run(command, check=True, capture_output=True)
     record = json.loads((tmp_path / "training.json").read_text())

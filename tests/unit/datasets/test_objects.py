@@ -1,4 +1,4 @@
-"""Data given as Python objects: every kind of object with the same texts is the same file."""
+"""Data given as Python objects: every kind of object with the same texts gives the same file."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def _read(folder: Path, columns: Columns = USUAL) -> dict[str, list[tuple[str, s
     ],
 )
 def test_every_kind_of_object_with_the_same_texts_is_one_folder(data, tmp_path):
-    """Only the columns that are read are written, and the folder is named after what they hold."""
+    """Only the columns that are read are written, and the folder is named after their content."""
     expected = write_objects(PAIRS, tmp_path, USUAL)
     assert is_object(data) and write_objects(data, tmp_path, USUAL) == expected
     assert _read(expected) == {"all": PAIRS}
@@ -55,7 +55,7 @@ def test_every_kind_of_object_with_the_same_texts_is_one_folder(data, tmp_path):
 
 @pytest.mark.parametrize("make", [list, pandas.DataFrame, datasets.Dataset.from_list])
 def test_splits_are_files_of_their_names(make, tmp_path):
-    """A dictionary of splits, under any of their usual names, is a folder with a file for each."""
+    """A dictionary of splits, under any of their usual names, gives a folder with a file for each."""
     splits = {"training": make(ROWS[:4]), "dev": make(ROWS[4:5]), "test": make(ROWS[5:])}
     made = write_objects(splits, tmp_path, USUAL)
     assert _read(made) == {"train": PAIRS[:4], "validation": PAIRS[4:5], "test": PAIRS[5:]}
@@ -64,14 +64,14 @@ def test_splits_are_files_of_their_names(make, tmp_path):
 
 
 def test_a_folder_of_save_to_disk_is_a_path_that_is_read_as_it_is(tmp_path):
-    """A path is no object: what `save_to_disk` wrote is read where it is."""
+    """A path is not an object: what `save_to_disk` wrote is read where it is."""
     datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(tmp_path / "saved")
     assert not is_object(tmp_path / "saved") and not is_object("abisee/cnn_dailymail")
     assert _read(tmp_path / "saved") == {"train": PAIRS}
 
 
 def test_ids_and_columns_of_the_users_own_are_kept_under_their_names(tmp_path):
-    """A column that settings name is read, and an id of any whole number or text is the document's."""
+    """A column named in settings is read, and a whole number or text in the id column is the document's id."""
     frame = pandas.DataFrame({"nr": [3, 5], "main text": ["A b.", "C d."], "in short": ["A.", "C."]})
     columns = Columns(id="nr", document="main text", summary="in short")
     made = write_objects(frame, tmp_path, columns)
@@ -82,7 +82,8 @@ def test_ids_and_columns_of_the_users_own_are_kept_under_their_names(tmp_path):
 
 
 def test_a_key_that_the_first_dictionary_lacks_is_a_column(tmp_path):
-    """Ids of later rows are kept, and the first row gets one from its place; an iterator's first row must have all."""
+    """Ids of later rows are kept, and the first row's id comes from its position; an iterator's first row must have all
+    keys."""
     rows = [{"document": "A b.", "summary": "A."}, {"id": "x", "document": "C d.", "summary": "C."}]
     read = Tables(path=write_objects(rows, tmp_path, USUAL)).examples("all")
     assert [(each.id, each.document) for each in read] == [("all-1", "A b."), ("x", "C d.")]
@@ -118,14 +119,14 @@ def test_what_is_missing_is_empty_and_lists_of_sentences_are_one_text(tmp_path):
     ],
 )
 def test_what_is_no_data_is_one_message_and_leaves_nothing(data, message, tmp_path):
-    """The message says which rows and what may be given; no file is left."""
+    """The message says which rows are wrong and what may be given; no file is left."""
     with pytest.raises(DataError, match=message):
         write_objects(data, tmp_path / "data", USUAL)
     assert not any((tmp_path / "data").iterdir()) if (tmp_path / "data").exists() else True
 
 
 def test_a_folder_that_cannot_be_written_is_one_message(tmp_path):
-    """A file in the place of the folder is named."""
+    """A file where the folder should be is named."""
     (tmp_path / "data").write_text("mine")
     with pytest.raises(ResultsError, match="cannot be written"):
         write_objects(PAIRS, tmp_path / "data", USUAL)

@@ -1,4 +1,4 @@
-"""Tables: what a folder holds, which column is read as what, and what is said of a broken file."""
+"""Tables: what a folder contains, what role each column has, and the message about a broken file."""
 
 import csv
 import gzip
@@ -49,7 +49,7 @@ def as_parquet(rows=ROWS, names=("id", "dialogue", "summary")) -> bytes:
 
 
 def write(folder: Path, **files: bytes) -> Path:
-    """Files named NAME_ENDING, with further underscores for further dots."""
+    """Write files named NAME_ENDING, where further underscores stand for further dots."""
     for name, content in files.items():
         (folder / name.replace("_", ".")).write_bytes(content)
     return folder
@@ -60,7 +60,7 @@ def read(path: Path, split: str = "train", **columns: str) -> list[Example]:
 
 
 def message(path: Path, split: str = "train", **columns: str) -> str:
-    """What is said of a split that cannot be read, on one line."""
+    """The message about a split that cannot be read, on one line."""
     with pytest.raises(DataError) as caught:
         read(path, split, **columns)
     return str(caught.value)
@@ -83,7 +83,7 @@ def message(path: Path, split: str = "train", **columns: str) -> str:
     ],
 )
 def test_every_format_gives_the_same_examples(tmp_path, name, content):
-    """Every format and spelling of a name gives the same examples, line breaks and quotes in texts included."""
+    """Every format and spelling of a name gives the same examples, including line breaks and quotes in texts."""
     (tmp_path / name).write_bytes(content)
     assert [e.summary.replace("\r\n", "\n") for e in read(tmp_path)] == [e.summary for e in EXAMPLES]
     assert read(tmp_path) == EXAMPLES
@@ -97,14 +97,14 @@ def test_every_format_gives_the_same_examples(tmp_path, name, content):
     )
 )
 def test_csv_round_trip(tmp_path, pairs):
-    """Whatever Python's csv module writes is read back as it was."""
+    """Everything Python's csv module writes is read back unchanged."""
     rows = [(document, summary + "s") for document, summary in pairs]
     write(tmp_path, train_csv=as_csv(rows, ("document", "summary")))
     assert [(e.document, e.summary) for e in read(tmp_path)] == rows
 
 
 def test_splits_and_their_aliases(tmp_path):
-    """Splits are told by names and their aliases, train first, and exactly those that are there are reported."""
+    """Splits are recognized by name or alias, train first, and exactly the existing ones are reported."""
     write(tmp_path, test_csv=as_csv(), train_jsonl=as_jsonl(), val_parquet=as_parquet(), notes_csv=as_csv())
     (tmp_path / "README.md").write_text("no table")
     assert Tables(path=tmp_path).splits() == ("train", "validation", "test")
@@ -121,7 +121,7 @@ def test_one_file_is_one_split_to_be_cut(tmp_path):
 
 
 def test_shards_are_read_in_order_and_must_be_complete(tmp_path):
-    """Shards make one split in the order of their numbers, and a missing one is told."""
+    """Shards make one split in numeric order, and a missing one is reported."""
     for index in range(3):
         (tmp_path / f"train-0000{index}-of-00003.parquet").write_bytes(as_parquet(ROWS[index : index + 1]))
     assert read(tmp_path) == EXAMPLES
@@ -130,7 +130,7 @@ def test_shards_are_read_in_order_and_must_be_complete(tmp_path):
 
 
 def test_two_files_for_one_split_are_refused(tmp_path):
-    """Two tables that claim one split, or several of no split, are refused by name."""
+    """Two tables for one split, or several for no split, are refused by name."""
     write(tmp_path, val_csv=as_csv(), validation_csv=as_csv())
     assert "val.csv, validation.csv" in message(tmp_path, "validation")
     other = tmp_path / "other"
@@ -155,7 +155,7 @@ def test_two_files_for_one_split_are_refused(tmp_path):
     ],
 )
 def test_usual_columns_are_recognised(names, roles):
-    """Kaggle's and other common names are recognised, whatever else there is."""
+    """Kaggle's and other common names are recognized, whatever other columns there are."""
     assert recognise(names, Columns(), "x") == roles
 
 
@@ -189,28 +189,28 @@ def test_usual_columns_are_recognised(names, roles):
     ],
 )
 def test_columns_that_cannot_be_told(names, given, said):
-    """An absent or ambiguous column is told with the columns there are and the option that names it."""
+    """For a missing or ambiguous column, the message gives the available columns and the option that names it."""
     with pytest.raises(DataError) as caught:
         recognise(names, Columns(**given), "file.csv")
     assert all(part in str(caught.value) for part in ["file.csv: ", *said])
 
 
 def test_named_columns_win(tmp_path):
-    """Columns that the user names are taken, whatever the usual names would say."""
+    """Columns named by the user take precedence over the usual names."""
     write(tmp_path, train_csv=as_csv(header=("text", "article", "summary")))
     assert read(tmp_path, document="article", id="text") == EXAMPLES
     assert [e.id for e in read(tmp_path, document="article")] == ["train-1", "train-2", "train-3"]
 
 
 def test_ids_are_made_where_there_are_none(tmp_path):
-    """An example without an id gets one of its split and row; a whole number serves as it is; nothing is run."""
+    """An example without an id gets one from its split and row; a whole number is kept; nothing is executed."""
     lines = [{"id": i, "text": "t", "summary": "s"} for i in ("", None, 7, "../../etc", "__import__('os')")]
     write(tmp_path, test_jsonl="\n".join(map(json.dumps, lines)).encode())
     assert [e.id for e in read(tmp_path, "test")] == ["test-1", "test-2", "7", "../../etc", "__import__('os')"]
 
 
 def test_null_cells_are_empty(tmp_path):
-    """A null text is an empty one, to be counted as such later."""
+    """A null text is an empty one, so it is counted as such later."""
     write(tmp_path, train_jsonl=as_jsonl([("a", None, "s"), ("b", "d", None)]))
     assert read(tmp_path) == [Example("a", "", "s"), Example("b", "d", "")]
 
@@ -293,7 +293,7 @@ def test_null_cells_are_empty(tmp_path):
     ],
 )
 def test_broken_files_are_told_with_their_place(tmp_path, name, content, said):
-    """A broken file is one clear message that gives the file, the place in it and what is wrong."""
+    """A broken file gives one clear message with the file, the position and the problem."""
     (tmp_path / name).write_bytes(content)
     told = message(tmp_path)
     assert all(part in told for part in [str(tmp_path), *said]), told
@@ -308,7 +308,7 @@ SWALLOWED = {
 
 @pytest.mark.parametrize("name", SWALLOWED)
 def test_a_quote_that_takes_in_rows_is_told(tmp_path, name):
-    """Rows between a quote that is not closed and the next one are not made part of a text."""
+    """Rows between an unclosed quote and the next one do not become part of a text."""
     (tmp_path / name).write_bytes(SWALLOWED[name].encode().replace(b"\n", b"\r\n"))
     told = message(tmp_path, "all" if name == "pairs.csv" else "train")
     assert f"{name}, line 3: a cell includes the lines that follow" in told and "remove it" in told
@@ -325,14 +325,14 @@ def test_a_quote_that_takes_in_rows_is_told(tmp_path, name):
     ],
 )
 def test_prose_of_several_lines_is_one_text(tmp_path, header, text):
-    """Lines within a text that have commas are no rows, in a first, a middle and a last column."""
+    """Lines with commas within a text are not rows, in a first, a middle and a last column."""
     rows = [tuple({"id": f"a-{number}"}.get(name, text) for name in header) for number in range(3)]
     write(tmp_path, train_csv=as_csv(rows, header))
     assert [(each.document, each.summary) for each in read(tmp_path)] == [(text, text)] * 3
 
 
 def test_a_damaged_parquet_page_is_told(tmp_path):
-    """Parquet whose end is whole but whose pages are not is told as unreadable, not as a crash."""
+    """Parquet with a valid footer but damaged pages is reported as unreadable, not a crash."""
     content = bytearray(as_parquet([(f"a{i}", f"document {i} " * 20, "s") for i in range(500)]))
     content[40:400] = b"\xff" * 360
     write(tmp_path, train_parquet=bytes(content))
@@ -340,7 +340,7 @@ def test_a_damaged_parquet_page_is_told(tmp_path):
 
 
 def test_a_cell_that_python_cannot_hold_is_told(tmp_path):
-    """A time after the year 9999 is named with its row and column, where that column is read."""
+    """A time after the year 9999 is reported with its row and column, if that column is read."""
     when = pyarrow.array([0, 2**45], pyarrow.timestamp("s"))
     table = pyarrow.table({"id": when, "document": ["a", "b"], "summary": ["c", "d"]})
     pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
@@ -350,14 +350,14 @@ def test_a_cell_that_python_cannot_hold_is_told(tmp_path):
 
 
 def test_a_line_without_end_is_refused(tmp_path):
-    """A line longer than any table has is refused instead of being read into memory."""
+    """An overlong line is refused instead of being read into memory."""
     write(tmp_path, train_jsonl=b'{"document": "' + b"a" * (17 * 2**20))
     assert "longer than 16 MiB" in message(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty", "elsewhere"])
 def test_folders_without_tables(tmp_path, folder):
-    """A missing folder, one without tables, and one whose tables lie further down are each told apart."""
+    """A missing folder, one without tables, and one whose tables are in subfolders each have a specific message."""
     for name in ("empty", "elsewhere/3.0.0"):
         (tmp_path / name).mkdir(parents=True)
     write(tmp_path / "elsewhere" / "3.0.0", train_csv=as_csv())
@@ -371,14 +371,14 @@ def test_folders_without_tables(tmp_path, folder):
 
 
 def test_unknown_split_and_unknown_ending(tmp_path):
-    """A split or file that cannot be read is refused with what can be."""
+    """A split or file that cannot be read is refused with a list of what can be."""
     write(tmp_path, train_csv=as_csv(), notes_docx=b"x")
     assert "has no split 'test'. Known: train" in message(tmp_path, "test")
     assert "Supported are .csv" in message(tmp_path / "notes.docx", "all")
 
 
 def test_describe_says_what_would_be_read(tmp_path):
-    """The description gives each split's files, columns, roles and rows, and the tables left aside."""
+    """The description gives each split's files, columns, roles and rows, and the ignored tables."""
     write(tmp_path, train_csv=as_csv(), dev_jsonl=as_jsonl(ROWS[:2]), extra_csv=as_csv())
     described = describe_tables(tmp_path)
     train, validation = described.splits
@@ -389,7 +389,7 @@ def test_describe_says_what_would_be_read(tmp_path):
 
 
 def test_fingerprint_follows_files_and_columns(tmp_path):
-    """The fingerprint changes with a file's content, its time and the columns asked for, and with nothing else."""
+    """The fingerprint changes with a file's content, its time and the requested columns, and with nothing else."""
     write(tmp_path, train_csv=as_csv())
     before = Tables(path=tmp_path).fingerprint()
     assert Tables(path=tmp_path).fingerprint() == before
@@ -421,14 +421,16 @@ def test_memory_stays_bounded(tmp_path):
     ],
 )
 def test_names_that_mean_nothing(data, said):
-    """A name that is neither registered, nor a path, nor possible on the hub is told at once, with the nearest."""
+    """A name that is neither registered, nor a path, nor possible on the Hub is refused at once, with the nearest
+    name."""
     with pytest.raises(DataError) as caught:
         open_dataset(data, data_config=None, data_revision="main", columns=Columns())
     assert said in str(caught.value)
 
 
 def test_names_that_mean_something(tmp_path):
-    """A registered name gives that data set, a path a table, and OWNER/NAME one of the hub that is not loaded yet."""
+    """A registered name gives that data set, a path gives a table, and OWNER/NAME gives a Hub data set that is not
+    loaded yet."""
     options = {"data_config": "3.0.0", "data_revision": "v1", "columns": Columns(document="text")}
     write(tmp_path, train_csv=as_csv())
     assert open_dataset("newswire", **options).synthetic
@@ -477,13 +479,13 @@ OBJECTS = [dict(zip(("id", "document", "summary"), row, strict=True)) for row in
 )
 @pytest.mark.parametrize("name", ["train.json", "train.jsonl"])
 def test_json_of_every_shape_gives_the_same_examples(tmp_path, name, content):
-    """An array, an object that holds one, and objects over several lines read as objects a line do."""
+    """An array, an object that contains one, and objects over several lines are read like one object per line."""
     (tmp_path / name).write_text(content)
     assert read(tmp_path) == EXAMPLES
 
 
 def test_a_key_that_no_role_needs_may_be_missing(tmp_path):
-    """Of keys that only some objects have, those that are not read do not matter."""
+    """If only some objects have a key that is not read, it does not matter."""
     rows = [{"document": "d", "summary": "s"}, {"document": "e", "summary": "t", "topic": "x"}]
     write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
     assert [(e.id, e.document) for e in read(tmp_path)] == [("train-1", "d"), ("train-2", "e")]
@@ -492,8 +494,7 @@ def test_a_key_that_no_role_needs_may_be_missing(tmp_path):
 
 
 def test_a_long_array_is_read_object_by_object(tmp_path):
-    """An array far longer than a piece, on one line, is read in the memory of a few objects, numbers at its edges
-    whole."""
+    """A very long array on one line is read in the memory of a few objects, with numbers on piece boundaries intact."""
     rows = [{"id": 10**15 + i, "n": 1.25e-7, "document": "wört " * 300, "summary": "s"} for i in range(3000)]
     (tmp_path / "train.json").write_text(json.dumps({"n": 123456789, "rows": rows}, ensure_ascii=False))
     tracemalloc.start()
@@ -504,7 +505,7 @@ def test_a_long_array_is_read_object_by_object(tmp_path):
 
 
 def test_a_row_with_a_list_of_objects_is_a_row(tmp_path):
-    """One object that has a document is a row, whatever lists it holds besides."""
+    """One object that has a document is a row, whatever lists it also has."""
     row = {"document": "d", "summary": "s", "entities": [{"name": "x"}]}
     write(tmp_path, train_json=json.dumps(row).encode())
     assert [(e.document, e.summary) for e in read(tmp_path)] == [("d", "s")]
@@ -527,7 +528,7 @@ def test_a_row_with_a_list_of_objects_is_a_row(tmp_path):
 )
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_lists_are_read_as_texts_and_it_is_said(tmp_path, cell, text, ending):
-    """Lists of sentences are joined by line breaks and lists of words by spaces, and the notes say so."""
+    """Lists of sentences are joined with line breaks and lists of words with spaces, and the notes say so."""
     rows = [{"document": cell, "summary": "s"}]
     if ending == "jsonl":
         write(tmp_path, train_jsonl=json.dumps(rows[0]).encode())
@@ -549,8 +550,7 @@ def test_lists_are_read_as_texts_and_it_is_said(tmp_path, cell, text, ending):
     ],
 )
 def test_several_references_of_one_document_are_refused(tmp_path, ending, summary):
-    """A list of summaries next to a document that is one text is never joined: the message gives both meanings and ways
-    out."""
+    """A list of summaries next to a single document is never joined: the message gives both meanings and ways out."""
     rows = [{"document": "d", "summary": ["s"]}, {"document": "d", "summary": summary}]
     if ending == "jsonl":
         write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -577,7 +577,7 @@ def test_several_references_of_one_document_are_refused(tmp_path, ending, summar
     ],
 )
 def test_a_list_of_one_summary_is_that_summary(tmp_path, document, summary, text):
-    """One entry is taken as it is, and a table that keeps documents as lists keeps summaries so."""
+    """A single entry is taken as it is; a table that stores documents as lists stores summaries so too."""
     rows = [{"document": document, "summary": summary}, {"document": document, "summary": ["s"]}]
     write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
     assert [e.summary for e in read(tmp_path)] == [text, "s"]
@@ -609,14 +609,14 @@ def test_a_list_of_one_summary_is_that_summary(tmp_path, document, summary, text
     ],
 )
 def test_odd_csv_gets_the_hint_that_helps(tmp_path, name, content, said):
-    """Tabs, semicolons, spaces before quotes and backslashes are each named with their own remedy."""
+    """Tabs, semicolons, spaces before quotes and backslashes each have their own remedy."""
     (tmp_path / name).write_bytes(content)
     told = message(tmp_path)
     assert said in told and "must begin with a header" not in told, told
 
 
 def test_the_remedies_for_odd_csv_work(tmp_path, monkeypatch):
-    """The commands that messages name turn the files into ones that are read, every cell as it was meant."""
+    """The commands that messages suggest turn the files into readable ones, with every cell as intended."""
     monkeypatch.chdir(tmp_path)
     for content, document in (
         (b"id;document;summary\n007;a, b;NA\n", "a, b"),
@@ -634,7 +634,7 @@ def test_the_remedies_for_odd_csv_work(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
 def test_only_csv_is_told_of_headers(tmp_path, name):
-    """The remark on headers is not made on files that have none."""
+    """The remark about headers is not made for formats without them."""
     (tmp_path / name).write_bytes((as_jsonl if name.endswith("l") else as_parquet)(names=("a", "b", "c")))
     told = message(tmp_path)
     assert "--set columns.document=NAME columns.summary=NAME." in told and "CSV" not in told
@@ -642,6 +642,6 @@ def test_only_csv_is_told_of_headers(tmp_path, name):
 
 @given(st.text(max_size=12).filter(lambda name: "\0" not in name))
 def test_a_named_column_survives_the_shell_and_the_parser(name):
-    """What a message says to type after --set comes back as that very name, whatever is in it."""
+    """What a message says to type after --set is parsed back to exactly that name, whatever it contains."""
     (argument,) = shlex.split(as_setting("columns.document", name))
     assert parse_setting(argument) == {"columns": {"document": name}}

@@ -1,4 +1,4 @@
-"""`training.dropout`: the model's own rates in what is trained alone, or one rate in every row at every place."""
+"""`training.dropout`: the model's rates only in what is trained, or one rate in every row at every place."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ KINDS |= {"Llama": FAMILIES["Llama"], "GPTNeoX": FAMILIES["GPTNeoX"], "Phi": FAM
 
 
 def prepared(world, method: Method, rate: float | None) -> EngineModel:
-    """A row as a run prepares it."""
+    """A row, prepared as for a run."""
     untouched = BaseModel(str(world.folder)).load(rate)
 
     def change(parts):
@@ -44,7 +44,8 @@ def prepared(world, method: Method, rate: float | None) -> EngineModel:
 
 @pytest.mark.parametrize("family", KINDS)
 def test_a_rate_reaches_every_place_of_a_family(family):
-    """Modules and attributes alike, in sections of the configuration too; 0 leaves none, and the original stays."""
+    """A rate reaches modules and attributes alike, also in nested configurations; 0 leaves none, and the original is
+    unchanged."""
     config = getattr(transformers, f"{family}Config")(**KINDS[family])
     before = config.to_dict()
     for rate in (0.25, 0.0):
@@ -56,20 +57,20 @@ def test_a_rate_reaches_every_place_of_a_family(family):
 
 
 def test_blocks_are_not_skipped_where_a_rate_is_set():
-    """A family that drops whole blocks does not where a rate is set, and its other keys stay."""
+    """A family that drops whole blocks does not if a rate is set, and its other keys are unchanged."""
     config = transformers.OPTConfig(**FAMILIES["OPT"], layerdrop=0.5)
     changed = with_dropout(config, 0.1)
     assert changed.layerdrop == 0.0 and changed.dropout == 0.1 and changed.hidden_size == config.hidden_size
 
 
 def test_a_family_without_dropout_is_known():
-    """Where a configuration names no rate, there is none to set."""
+    """If a configuration names no rate, there is none to set."""
     assert not has_dropout(transformers.MambaConfig()) and has_dropout(transformers.GPT2Config())
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_number_is_the_same_for_every_row(name, gpt2):
-    """With a number every row trains with that dropout, embeddings and frozen blocks included; with 0 none does."""
+    """With a number every row trains with that dropout, including embeddings and frozen blocks; with 0 none does."""
     model = prepared(gpt2, ROWS[name], 0.25)
     assert notes_on_training(model) == {"dropout": [0.25], "residual_stream": "float32"}
     assert not any(module.training for module in model.parts.model.modules())
@@ -90,7 +91,8 @@ def test_without_a_number_the_models_own_runs_in_what_is_trained(gpt2):
 
 
 def test_what_is_not_exact_with_dropout_is_not_used(gpt2):
-    """With dropout in frozen blocks there is no trunk cache, and in fp32 the last block stays whole in training."""
+    """With dropout in frozen blocks there is no trunk cache, and in fp32 the last block is computed in full in
+    training."""
     plain = make_ready(prepared(gpt2, ROWS["last"], None))
     assert usable_from(plain) == 2
     dropping = make_ready(prepared(gpt2, ROWS["last"], 0.25))
@@ -101,7 +103,7 @@ def test_what_is_not_exact_with_dropout_is_not_used(gpt2):
 
 
 def test_evaluation_has_no_dropout(gpt2):
-    """Losses outside of training are those of the model, whatever the rate."""
+    """Outside training, losses are those of the model, whatever the rate."""
     batch = collate(gpt2.pairs, gpt2.template)
     with torch.no_grad():
         losses = [target_losses(prepared(gpt2, ROWS["lora"], rate), batch) for rate in (None, 0.0, 0.5)]

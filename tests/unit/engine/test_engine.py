@@ -1,4 +1,4 @@
-"""From pairs to losses and summaries: what is fed, where the loss is read, and what generation may depend on."""
+"""From pairs to losses and summaries: model inputs, where the loss is read, and what generation may depend on."""
 
 import gc
 import weakref
@@ -46,8 +46,8 @@ def losses(adapted: AdaptedModel, pairs: list[Pair], world: World, plain: bool =
 
 
 def test_a_batch_by_hand(worlds):
-    """Prefix, document, separator, summary; the places that predict the summary and one EOS; EOS a target, never
-    fed."""
+    """Prefix, document, separator, summary; the positions that predict the summary and one EOS; EOS is a target, never
+    an input."""
     template = replace(worlds["llama"].template, separator_ids=(7, 8))
     pairs = [Pair("a", np.array([11, 12, 13]), np.array([21])), Pair("b", np.array([14]), np.array([22, 23]))]
     batch = collate(pairs, template)
@@ -65,8 +65,7 @@ def test_a_batch_by_hand(worlds):
 
 @pytest.mark.parametrize("plain", [False, True], ids=["exact", "plain"])
 def test_labels_are_the_same_sequence_shifted(world, plain):
-    """The loss is transformers' own `labels=` loss of article, separator, summary and EOS, read on the last
-    two."""
+    """The loss is transformers' `labels=` loss over article, separator, summary and EOS, read only on the last two."""
     adapted = world.adapt(Full())
     for pair in world.pairs[:4]:
         ids, labels = sequence_and_labels(pair, world.template)
@@ -78,7 +77,7 @@ def test_labels_are_the_same_sequence_shifted(world, plain):
 
 
 def test_padding_is_known_by_position(world):
-    """EOS in a document, and EOS as padding, change nothing of a row's loss: no token is masked by its id."""
+    """EOS in a document, and EOS as padding, do not change a row's loss: no token is masked by its id."""
     adapted = world.adapt(Untuned())
     short, long = sorted(world.pairs, key=lambda p: len(p.document_ids))[:: len(world.pairs) - 1]
     with_eos = Pair("eos", np.append(short.document_ids, [EOS, EOS]).astype(np.int32), short.summary_ids)
@@ -92,7 +91,7 @@ def test_padding_is_known_by_position(world):
 
 
 def test_what_pads_does_not_matter(world):
-    """Any token may stand at the padding."""
+    """Any token may be used as padding."""
     model = world.model(PromptTuning(num_virtual_tokens=3))
     batch = collate(world.pairs, world.template)
     ids = batch.ids.clone()
@@ -104,7 +103,7 @@ def test_what_pads_does_not_matter(world):
 
 
 def test_the_model_is_taught_to_stop(world):
-    """Every summary ends in one EOS among the targets, and training on it makes EOS likely there."""
+    """Every summary has exactly one final EOS among its targets, and training makes EOS likely there."""
     batch = collate(world.pairs, world.template)
     assert int((batch.targets == EOS).sum()) == len(world.pairs)
     loop = world.loop(Full(), max_epochs=6, learning_rate=0.01)
@@ -120,7 +119,7 @@ def test_the_model_is_taught_to_stop(world):
 
 
 def test_a_padded_batch_gives_each_row_its_own_loss(world):
-    """Right-padded, a row's losses do not depend on what else is in the batch, with and without a prompt."""
+    """With right padding, a row's losses do not depend on the rest of the batch, with and without a prompt."""
     for method in (Untuned(), PromptTuning(num_virtual_tokens=5)):
         adapted = world.adapt(method)
         together = losses(adapted, world.pairs, world)
@@ -129,14 +128,14 @@ def test_a_padded_batch_gives_each_row_its_own_loss(world):
 
 
 def test_inserting_by_hand():
-    """Virtual tokens stand before the given position of each row, and nothing else changes its order."""
+    """Virtual tokens are inserted at each row's given position, and the order is otherwise unchanged."""
     tokens = torch.arange(8.0).reshape(2, 4, 1)
     placed = insert(tokens, torch.tensor([[-1.0], [-2.0]]), torch.tensor([0, 3]))
     assert placed[:, :, 0].tolist() == [[-1, -2, 0, 1, 2, 3], [4, 5, 6, -1, -2, 7]]
 
 
 def test_places_move_with_the_prompt(world):
-    """Wherever the prompt is put, the places of the targets go with the tokens that they stand on."""
+    """Wherever the prompt is inserted, target positions move with their tokens."""
     batch = collate(world.pairs, world.template)
     adapted = world.adapt(PromptTuning(num_virtual_tokens=4))
     for placement in ("before", "after"):
@@ -147,7 +146,7 @@ def test_places_move_with_the_prompt(world):
 
 
 def test_groups_are_of_like_length(world):
-    """Groups hold every pair once, the longest first."""
+    """Groups contain every pair once, longest first."""
     groups = list(by_length(world.pairs, 5))
     assert sorted(i for group in groups for i in group) == list(range(12)) and [len(g) for g in groups] == [5, 5, 2]
     lengths = [len(world.pairs[i].document_ids) + len(world.pairs[i].summary_ids) for group in groups for i in group]
@@ -155,7 +154,7 @@ def test_groups_are_of_like_length(world):
 
 
 def test_the_order_of_an_epoch_is_its_seeds():
-    """An order is a permutation; seed and epoch decide it, and nothing else."""
+    """An order is a permutation that depends only on seed and epoch."""
     assert sorted(epoch_order(50, 3, 1)) == list(range(50))
     assert epoch_order(50, 3, 1).tolist() == epoch_order(50, 3, 1).tolist()
     orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
@@ -166,7 +165,7 @@ def test_the_order_of_an_epoch_is_its_seeds():
 
 
 def prepared(world: World, folder: Path, reserved: int, **limits):
-    """A few stories of the generator, cut for the world's window."""
+    """A few generated stories, cut for the world's window."""
     return prepare(
         Newswire(),
         world.tokenizer,
@@ -184,8 +183,7 @@ def prepared(world: World, folder: Path, reserved: int, **limits):
 
 
 def test_the_longest_sequence_fits_the_model(gpt2, tmp_path):
-    """With the document truncated, and only it, prompt + document + separator + summary fill the window at
-    most."""
+    """With only the document truncated, prompt + document + separator + summary at most fill the window."""
     corpus = prepared(gpt2, tmp_path, reserved=20, document_tokens=500, summary_tokens=60)
     model = gpt2.model(PromptTuning(num_virtual_tokens=20))
     assert model.parts.max_positions == 128
@@ -200,7 +198,7 @@ def test_the_longest_sequence_fits_the_model(gpt2, tmp_path):
 
 
 def test_a_window_that_is_too_small_is_refused(gpt2, tmp_path):
-    """Where prompt, separator and summary leave no room for a document, nothing is prepared."""
+    """If prompt, separator and summary leave no room for a document, nothing is prepared."""
     with pytest.raises(ConfigError, match="The model has 128 positions"):
         prepared(gpt2, tmp_path, reserved=100, document_tokens=500, summary_tokens=60)
     assert not list(tmp_path.iterdir())
@@ -211,8 +209,7 @@ def test_a_window_that_is_too_small_is_refused(gpt2, tmp_path):
 
 @pytest.mark.parametrize("size", [1, 5, 12])
 def test_the_loss_of_a_split_is_one_sum_and_one_division(world, size):
-    """Sums and counts stand beside each document, in the split's order, whatever the batch; the mean is sum over
-    count."""
+    """Sums and counts are given per document, in the split's order, whatever the batch; the mean is sum over count."""
     adapted = world.adapt(Untuned())
     found = split_loss(world.engine(adapted), world.pairs, batch_size=size)
     own = [losses(adapted, [pair], world) for pair in world.pairs]
@@ -222,7 +219,7 @@ def test_the_loss_of_a_split_is_one_sum_and_one_division(world, size):
 
 
 def test_evaluation_holds_the_logits_of_one_batch(gpt2):
-    """Metrics stream: at no time do logits of more than one batch exist, however large the split."""
+    """Logits of at most one batch exist at any time, however large the split."""
     alive, most = [0], [0]
 
     def died():
@@ -254,7 +251,7 @@ def test_evaluation_leaves_no_graph(gpt2):
 
 
 def test_a_head_that_is_not_plain_is_noticed(world):
-    """Where logits are more than the head of the trunk's output it is found out, so that the model's own forward is
+    """If logits are not just the head applied to the trunk's output, this is detected and the model's forward is
     used."""
     adapted = world.adapt(Untuned())
     assert head_is_plain(adapted)
@@ -269,7 +266,8 @@ def test_a_head_that_is_not_plain_is_noticed(world):
 
 @pytest.mark.parametrize(("family", "cap"), [("Gemma2", 30.0), ("Gemma2", None), ("Gemma", None), ("OPT", None)])
 def test_a_soft_cap_is_noticed_whatever_the_logits(family, cap):
-    """A cap hardly changes the small logits of a model that begins at random; training makes them large."""
+    """A cap hardly changes the small logits of a randomly initialized model, but is detected: training makes logits
+    large."""
     settings = {**FAMILIES[family], "initializer_range": 0.002}
     if family == "Gemma2":
         settings["final_logit_softcapping"] = cap
@@ -279,7 +277,8 @@ def test_a_soft_cap_is_noticed_whatever_the_logits(family, cap):
 
 
 def test_scores_that_are_capped_are_left_to_the_family():
-    """At chosen places, and from a cache, attention has no cap, bias or sinks of its own to add to the scores."""
+    """The exact path at chosen places, and from a cache, is not used if attention adds a cap, bias or sinks to the
+    scores."""
     heads = torch.zeros(1, 2, 3, 4)
     places = attention.Places(torch.zeros(1, 1, dtype=torch.long))
     for name, value in (("softcap", 50.0), ("s_aux", torch.zeros(2)), ("position_bias", torch.zeros(1, 2, 3, 3))):
@@ -298,8 +297,7 @@ def summaries(adapted, documents, world, size=1, beams=1, new=8, ngram=0, templa
 
 
 def test_generation_is_the_argmax_of_what_it_has_written(world):
-    """Each token is the argmax after document, separator and the tokens generated so far: free, and nothing
-    echoed."""
+    """Each token is the argmax after document, separator and the tokens generated so far, with no echo of the input."""
     adapted = world.adapt(PromptTuning(num_virtual_tokens=3))
     disturb(adapted)
     document = world.pairs[0].document_ids
@@ -314,7 +312,7 @@ def test_generation_is_the_argmax_of_what_it_has_written(world):
 
 
 def test_left_padding_needs_its_positions(gpt2):
-    """Left-padded with explicit positions the logits are the row's own; without them they are not."""
+    """Left-padded with explicit positions, the logits are the row's; without them they are not."""
     adapted = gpt2.adapt(Untuned())
     documents = sorted((pair.document_ids for pair in gpt2.pairs), key=len)
     short, long = documents[0], documents[-1]
@@ -332,8 +330,7 @@ def test_left_padding_needs_its_positions(gpt2):
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_finished_row_does_not_disturb_the_others(world, beams):
-    """Rows that end early, at any step, leave the others' tokens as they are; EOS and padding are not part of a
-    summary."""
+    """Rows that end early, at any step, do not change the others' tokens; EOS and padding are not part of a summary."""
     adapted = world.adapt(LoRA(rank=2))
     disturb(adapted)
     documents = [pair.document_ids for pair in world.pairs[:5]]
@@ -346,7 +343,7 @@ def test_a_finished_row_does_not_disturb_the_others(world, beams):
 
 
 def test_summaries_come_in_the_order_of_the_documents(world):
-    """Documents are sorted by length into batches, and the summaries come back in their order."""
+    """Documents are batched by length, and the summaries are returned in the documents' order."""
     adapted = world.adapt(Untuned())
     documents = [pair.document_ids for pair in world.pairs[:6]]
     reported = []
@@ -357,7 +354,7 @@ def test_summaries_come_in_the_order_of_the_documents(world):
 
 
 def test_repeats_are_judged_within_the_summary(world):
-    """No three tokens of a summary occur twice in it; those of the document may."""
+    """No three tokens occur twice within a summary; those of the document may recur."""
     adapted = world.adapt(Untuned())
     for row in summaries(adapted, [pair.document_ids for pair in world.pairs[:4]], world, size=4, new=40, ngram=3):
         triples = list(zip(row, row[1:], row[2:], strict=False))
@@ -365,7 +362,7 @@ def test_repeats_are_judged_within_the_summary(world):
 
 
 def test_generation_draws_nothing(world):
-    """Summaries use no chance: the sources of chance are where they were."""
+    """Generation uses no randomness: the random states are unchanged."""
     adapted = world.adapt(LoRA(dropout=0.5))
     before = torch.get_rng_state()
     first = summaries(adapted, [world.pairs[0].document_ids], world, beams=4)

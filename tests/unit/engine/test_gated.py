@@ -1,4 +1,4 @@
-"""RMS norms and gated MLPs in few kernels: the family's own numbers, and fewer tensors kept."""
+"""RMS norms and gated MLPs in few kernels: the family's numbers, with fewer tensors kept."""
 
 import copy
 
@@ -17,7 +17,7 @@ from triptych.methods.lora import LoRA
 
 
 def norm(kind: type) -> nn.Module:
-    """A norm with a weight of its own."""
+    """A norm with non-trivial weights."""
     module = kind(16, eps=1e-5)
     nn.init.normal_(
         module.weight, 1.0 if kind is LlamaRMSNorm else 0.0, 0.2, generator=torch.Generator().manual_seed(0)
@@ -26,7 +26,7 @@ def norm(kind: type) -> nn.Module:
 
 
 def quick(module: nn.Module) -> nn.Module:
-    """A copy that was made quick."""
+    """A copy with the fast implementation."""
     model = nn.ModuleList([copy.deepcopy(module)])
     use_quick_blocks(model)
     return model[0]
@@ -42,7 +42,7 @@ def with_gradients(module: nn.Module, states: torch.Tensor) -> list[torch.Tensor
 
 @pytest.mark.parametrize("kind", [LlamaRMSNorm, GemmaRMSNorm])
 def test_a_quick_norm_is_the_family_s_own(kind):
-    """Forwards and backwards, whether the family keeps the weight or its distance from 1."""
+    """A fast norm equals the family's, forward and backward, whether it stores the weight or its distance from 1."""
     own, states = norm(kind), torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(2)) * 3
     made = quick(own)
     assert type(made) is QuickRMSNorm
@@ -51,7 +51,7 @@ def test_a_quick_norm_is_the_family_s_own(kind):
 
 
 def test_gradients_by_finite_differences():
-    """What is written by hand is the derivative, at rows of ordinary and of tiny numbers."""
+    """The hand-written backward is the derivative, for rows of ordinary and of tiny numbers."""
     draw = torch.Generator().manual_seed(3)
     states = torch.randn(3, 4, generator=draw).double().requires_grad_()
     weight = torch.randn(4, generator=draw).double().requires_grad_()
@@ -66,7 +66,7 @@ def test_gradients_by_finite_differences():
 
 
 def test_in_bf16_a_norm_gives_what_the_layers_after_it_round_to():
-    """The fp32 output of the family's own norm, rounded once; and it is bf16, so that no layer rounds it again."""
+    """The bf16 output is the fp32 output of the family's norm, rounded once, so no layer rounds it again."""
     states = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(4)).bfloat16()
     own = norm(LlamaRMSNorm)
     found = quick(own)(states)
@@ -75,7 +75,8 @@ def test_in_bf16_a_norm_gives_what_the_layers_after_it_round_to():
 
 
 def test_a_gated_mlp_keeps_two_tensors():
-    """The same output and gradients as the family's own; of the places times width, gate and up alone are kept."""
+    """A fast MLP has the family's output and gradients; of the tensors of positions times width, only gate and up are
+    kept."""
     config = transformers.LlamaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=2)
     own = LlamaMLP(config).requires_grad_(False)
     made, states = quick(own), torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(5))
@@ -101,7 +102,7 @@ def test_a_gated_mlp_keeps_two_tensors():
 
 
 def test_what_computes_otherwise_is_left_alone():
-    """Another activation, and a norm that also shifts, keep their own forward."""
+    """Another activation, and a norm with a shift, keep their own forward."""
     gelu = GemmaMLP(transformers.GemmaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=2))
 
     class ShiftedRMSNorm(LlamaRMSNorm):
@@ -116,7 +117,8 @@ def test_what_computes_otherwise_is_left_alone():
 
 
 def test_what_computes_otherwise_at_large_or_tiny_numbers_is_left_alone():
-    """A clamp that usual numbers do not reach, and an epsilon that they do not show."""
+    """A clamp that ordinary numbers do not reach, and an epsilon they do not reveal, are noticed, and such modules left
+    alone."""
     config = transformers.LlamaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=2)
     config.swiglu_limit = 7.0
 
@@ -134,7 +136,7 @@ def test_what_computes_otherwise_at_large_or_tiny_numbers_is_left_alone():
 
 
 def test_a_model_in_bf16_is_made_quick_and_one_in_fp32_is_not(worlds):
-    """All norms and MLPs of Llama in bf16, the final norm too; fp32 keeps the family's own."""
+    """In bf16 all norms and MLPs of Llama are replaced, including the final norm; fp32 keeps the family's."""
 
     def quick_ones(model) -> int:
         return sum(isinstance(module, QuickRMSNorm | QuickGatedMLP) for module in model.parts.model.modules())
@@ -146,7 +148,7 @@ def test_a_model_in_bf16_is_made_quick_and_one_in_fp32_is_not(worlds):
 
 
 def test_lora_leaves_rounding_to_autocast(worlds):
-    """In bf16 what enters LoRA's first product is not widened before it is rounded; losses stay bit for bit."""
+    """In bf16 the input of LoRA's first product is not widened before rounding; losses stay bit-equal."""
     world = in_bf16(worlds["llama"])
     model = make_ready(world.model(LoRA(rank=2)))
     layers = [module for module in model.parts.model.modules() if hasattr(module, "cast_input_dtype_enabled")]

@@ -1,4 +1,4 @@
-"""Summaries from the engine's own loop are those of transformers' `generate`."""
+"""The engine's own generation loop gives the summaries of transformers' `generate`."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt":
 
 
 def both(world: World, method, plan: DecodingPlan, placement="before", template=None):
-    """What the own loop writes, and what transformers writes with the same model."""
+    """The summaries by the engine's loop, and by transformers with the same model."""
     model = world.model(method)
     model.adapted.placement = placement
     disturb(model.adapted)
@@ -50,13 +50,13 @@ def both(world: World, method, plan: DecodingPlan, placement="before", template=
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_same_tokens(world, method, beams):
-    """Greedy or with beams, for every method and family, a batch of unlike documents gives transformers' own tokens."""
+    """Greedy or with beams, for every method and family, a batch of unequal documents gives transformers' tokens."""
     ours, theirs = both(world, method, DecodingPlan(beams, 16, 3, 1.0, 5))
     assert ours == theirs and any(ours)
 
 
 def test_buffers_grow(world, monkeypatch):
-    """Where summaries are longer than the room that buffers begin with, the tokens are the same."""
+    """If summaries outgrow the initial buffers, the tokens are the same."""
     monkeypatch.setattr(shared_cache, "STEPS", 3)
     for beams in (1, 3):
         ours, theirs = both(world, LoRA(rank=2), DecodingPlan(beams, 11, 2, 1.0, 5))
@@ -66,7 +66,7 @@ def test_buffers_grow(world, monkeypatch):
 @pytest.mark.parametrize("ngram", [0, 1, 2, 3])
 @pytest.mark.parametrize("penalty", [-1.0, 0.0, 0.8, 2.0])
 def test_the_same_tokens_in_every_setting(gpt2, ngram, penalty):
-    """Bans of repeated n-grams and length penalties are transformers' own, with summaries that end early."""
+    """N-gram bans and length penalties match transformers, also with summaries that end early."""
     some = both(gpt2, Full(), DecodingPlan(3, 12, 0, 1.0, 12))[1]
     often = int(np.bincount([token for row in some for token in row]).argmax())
     template = type(gpt2.template)(gpt2.template.prefix_ids, gpt2.template.separator_ids, often)
@@ -78,8 +78,8 @@ def test_the_same_tokens_in_every_setting(gpt2, ngram, penalty):
 
 @pytest.mark.parametrize("least", [1, 5, 12])
 def test_no_summary_ends_before_its_least_length(gpt2, least):
-    """`min_new_tokens` is transformers' own, greedy and with beams, and each summary has as many tokens; at the least
-    length it may end."""
+    """`min_new_tokens` matches transformers, greedy and with beams; each summary has at least this length and may end
+    there."""
     some = both(gpt2, Full(), DecodingPlan(3, 12, 0, 1.0, 12))[1]
     often = int(np.bincount([token for row in some for token in row]).argmax())
     template = type(gpt2.template)(gpt2.template.prefix_ids, gpt2.template.separator_ids, often)
@@ -93,7 +93,7 @@ def test_no_summary_ends_before_its_least_length(gpt2, least):
 
 
 def test_the_end_is_banned_as_transformers_bans_it():
-    """Scores are those that `MinNewTokensLengthLogitsProcessor` gives, at every length up to the least and beyond."""
+    """Scores are those of `MinNewTokensLengthLogitsProcessor`, at every length up to the minimum and beyond."""
     scores, plan = torch.randn(3, 7), DecodingPlan(1, 8, 0, 1.0, 1, min_new_tokens=3)
     theirs = MinNewTokensLengthLogitsProcessor(0, 3, 4)
     for length in range(6):
@@ -102,7 +102,7 @@ def test_the_end_is_banned_as_transformers_bans_it():
 
 
 def test_a_plan_made_shorter_can_be_kept():
-    """A trial with fewer tokens never asks for more than it allows."""
+    """A trial with fewer tokens never requires more than it allows."""
     plan = DecodingPlan(1, 100, 3, 1.0, 4, min_new_tokens=50)
     assert plan.shortened(8) == DecodingPlan(1, 8, 3, 1.0, 4, min_new_tokens=8)
     assert plan.shortened(60) == DecodingPlan(1, 60, 3, 1.0, 4, min_new_tokens=50)
@@ -112,7 +112,7 @@ def test_a_plan_made_shorter_can_be_kept():
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 def test_every_decoding_can_be_written_for_transformers(beams, penalty, tmp_path):
-    """transformers refuses to write a setting without a use, as greedy search has none for a length penalty."""
+    """transformers refuses to write an unused setting, such as a length penalty for greedy search."""
     generation_config(DecodingPlan(beams, 8, 3, penalty, 4), eos=2).save_pretrained(tmp_path)
     read = GenerationConfig.from_pretrained(tmp_path)
     assert (read.num_beams, read.max_new_tokens, read.no_repeat_ngram_size) == (beams, 8, 3)
@@ -120,13 +120,13 @@ def test_every_decoding_can_be_written_for_transformers(beams, penalty, tmp_path
 
 
 def test_a_prompt_after_the_document(world):
-    """Virtual tokens between document and separator are read where they stand."""
+    """Virtual tokens between document and separator are read at that position."""
     ours, theirs = both(world, PromptTuning(num_virtual_tokens=3), DecodingPlan(2, 8, 3, 1.0, 12), placement="after")
     assert ours == theirs
 
 
 def test_merging_leaves_no_trace(world):
-    """While LoRA is merged the logits stay; afterwards every weight is what it was, bit for bit."""
+    """While LoRA is merged the logits are unchanged; afterwards every weight is bit-equal to before."""
     adapted = world.adapt(LoRA(rank=2, target_modules="all-linear"))
     disturb(adapted)
     model, ids = adapted.parts.model, torch.arange(10)[None]
@@ -141,8 +141,7 @@ def test_merging_leaves_no_trace(world):
 
 
 def test_merging_leaves_what_is_shared_alone(world):
-    """An adapter with biases of its own can be merged many times: the base that other rows share is never written
-    into."""
+    """An adapter with its own biases can be merged many times without writing to the base shared with other rows."""
     base = world.parts().model
     before = {name: value.clone() for name, value in base.state_dict().items()}
     model, ids = share_tensors(base), torch.arange(10)[None]
@@ -161,8 +160,7 @@ def test_merging_leaves_what_is_shared_alone(world):
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.03)])
 def test_packed_weights_give_the_same_logits(world, monkeypatch, precision, tolerance):
-    """Layers that multiply by packed copies of their weights give the plain logits, and are their own again
-    afterwards; small ones keep their own product."""
+    """Layers with packed weights give the plain logits and are restored afterwards; small layers are not packed."""
     if not packing.served(packing.TYPES[precision]):
         pytest.skip(f"oneDNN does not multiply {precision} on this processor")
     machine = replace(world.machine, precision=precision)
@@ -190,7 +188,7 @@ def test_packed_weights_give_the_same_logits(world, monkeypatch, precision, tole
 
 
 def test_banned_by_hand():
-    """Of [3 4 3], 4 would repeat the pair (3, 4); of [3 4 5] nothing would; singles repeat whatever stands there."""
+    """After [3 4 3], 4 would repeat the pair (3, 4); after [3 4 5] nothing would; single tokens repeat anywhere."""
     scores = torch.zeros(2, 6)
     tokens = torch.tensor([[3, 4, 3], [3, 4, 5]])
     assert ban_repeats(scores, tokens, 2).isinf().nonzero().tolist() == [[0, 4]]
@@ -199,7 +197,7 @@ def test_banned_by_hand():
 
 
 def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
-    """Where a family's layers keep something else, transformers' `generate` is used, and it is said."""
+    """If a family's layers cache something else, transformers' `generate` is used, and a note says so."""
     monkeypatch.setattr(own_loop, "make_cache", lambda *options: None)
     model = make_ready(gpt2.model(LoRA(rank=2)))
     assert not model.can.own_decoding and "generate" in model.can.notes[-1]
@@ -210,28 +208,28 @@ def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
 
 
 def offset_model(world):
-    """A model whose logits have a large part in common, as GPT-2's have: mean -97, standard deviation about 5.7."""
+    """A model whose logits share a large offset, like GPT-2's: mean -97, standard deviation about 5.7."""
     parts = world.parts()
     norm, table, width = parts.final_norm, parts.token_embedding.weight, parts.hidden_size
     with torch.no_grad():
-        table.add_(1.0)  # along the ones, which the layer norms take out again
+        table.add_(1.0)  # along the ones vector, which the layer norms remove
         norm.weight.mul_(5.7 / float(table.std()) / width**0.5)
         norm.bias.fill_(-97 / width)
     return parts
 
 
 def half_scale(self, layer, query, scaling, real=SharedCache.attend):
-    """Attention with half of its scale."""
+    """Attention with half its scale."""
     return real(self, layer, query, scaling / 2)
 
 
 def uniform(self, layer, query, scaling, real=SharedCache.attend):
-    """Attention that weighs all it may see alike."""
+    """Attention with equal weights on all visible positions."""
     return real(self, layer, query, 0.0)
 
 
 def unmasked(self, layer, query, scaling, real=SharedCache.attend):
-    """Attention in which beams read padding and each other's tokens."""
+    """Attention in which beams see padding and each other's tokens."""
     mask, self._mask = self._mask, torch.zeros_like(self._mask)
     try:
         return real(self, layer, query, scaling)
@@ -242,7 +240,7 @@ def unmasked(self, layer, query, scaling, real=SharedCache.attend):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("sabotage", [None, half_scale, uniform, unmasked])
 def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monkeypatch):
-    """However large a part all logits share, and in whatever precision the run is, a wrong step is not used."""
+    """A wrong step is not used, however large the offset shared by all logits and in whatever precision the run is."""
     parts = offset_model(gpt2)
     logits = parts.model(input_ids=torch.arange(2, 40)[None]).logits.detach()
     assert float(logits.mean()) == pytest.approx(-97, abs=6) and 4 < logits.std() < 8
@@ -258,8 +256,7 @@ def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monke
 
 
 def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch):
-    """An attention of this engine that is wrong from the first token on is compared with the model's own, not with
-    itself."""
+    """An attention of this engine that is wrong from the first token is compared with the model's, not with itself."""
     real = attention.attend
     monkeypatch.setattr(
         attention, "attend", lambda module, query, *rest, **named: real(module, 0.5 * query, *rest, **named)
@@ -271,14 +268,14 @@ def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch)
 
 
 def test_steps_without_step_blocks(world):
-    """Through the blocks' own forward a step gives the same summaries."""
+    """A step through the blocks' own forward gives the same summaries."""
     model = make_ready(world.model(LoRA(rank=2)))
     documents, plan = [pair.document_ids for pair in world.pairs], DecodingPlan(2, 8, 0, 1.0, 5)
     assert generate(model, documents, plan) == generate(with_abilities(model, step_blocks=False), documents, plan)
 
 
 def unturned(self, states, cosine, sine):
-    """Heads whose positions are not known."""
+    """Heads without known positions."""
     return states
 
 
@@ -289,7 +286,8 @@ def fails(self, states, cosine, sine):
 
 @pytest.mark.parametrize("sabotage", [unturned, fails])
 def test_a_step_block_that_computes_wrongly_is_not_used(sabotage, worlds, monkeypatch):
-    """Then steps go through the blocks' own forward, and summaries are still written by the own loop."""
+    """If a step block computes wrongly, steps use the blocks' own forward, and the engine's loop still writes the
+    summaries."""
     monkeypatch.setattr(Rotation, "__call__", sabotage)
     model = make_ready(worlds["llama"].model(LoRA(rank=2)))
     assert model.can.own_decoding and not model.can.step_blocks and not model.can.notes
@@ -301,14 +299,14 @@ def test_a_step_block_that_computes_wrongly_is_not_used(sabotage, worlds, monkey
         ("GPT2", True),
         ("Llama", True),
         ("Qwen2", True),  # biases of queries, keys and values
-        ("Gemma", True),  # heads that are not D / H wide, norms around 1
+        ("Gemma", True),  # heads whose width is not D / H, norms around 1
         ("Qwen3", True),  # norms of queries and keys
         ("Phi", False),  # attention and MLP side by side
         ("OPT", False),  # no blocks of four parts
     ],
 )
 def test_families_whose_blocks_are_taken_apart(family, taken, gpt2):
-    """Where a block has the parts that a `StepBlock` knows and no others, it writes the same; else it is not used."""
+    """A block with exactly the parts that `StepBlock` supports gives the same output; others do not use it."""
     template = Template((), (5, 6), 0)
     parts = take_apart(random_model(family))
     model = make_ready(under_engine(AdaptedModel(parts), template, gpt2.machine))
@@ -322,7 +320,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_pos
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 def test_queries_that_are_scaled_far_from_the_beginning(beta, gpt2):
-    """Ministral 3 scales queries beyond the positions that it was first trained with: a `StepBlock` does not."""
+    """Ministral 3 scales queries beyond its original positions, so no `StepBlock` is used."""
     torch.manual_seed(0)
     shape = {**FAMILIES["Mistral"], "head_dim": 8, "max_position_embeddings": 96}
     config = Ministral3Config(**shape, rope_parameters={**YARN, "llama_4_scaling_beta": beta, "mscale": 1.0})
@@ -336,7 +334,7 @@ def test_queries_that_are_scaled_far_from_the_beginning(beta, gpt2):
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError])
 def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
-    """A wrong name or argument in this package ends the probe; one raised elsewhere is reported as the reason."""
+    """A wrong name or argument in this package ends the probe; an error raised elsewhere is reported as the reason."""
 
     def elsewhere(self, rows):
         raise error("of another package")
@@ -354,7 +352,7 @@ def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
 
 
 def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
-    """What a family lacks is in the note, in words, for the tail and for generation."""
+    """The note says in words what a family lacks, for the tail and for generation."""
 
     def lacking(*arguments, **named):
         raise Unsupported("its heads are two")
@@ -366,7 +364,7 @@ def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
 
 
 def test_predictions_are_compared_whatever_all_logits_share():
-    """Logits that differ by a constant predict the same; a difference of a hundredth of their spread is seen beside
+    """Logits that differ by a constant predict the same; a difference of a hundredth of their spread is noticed next to
     -100."""
     logits = 5.7 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) - 97
     assert same_predictions(logits, logits) and same_predictions(logits + 3, logits)

@@ -1,4 +1,4 @@
-"""A model is made ready in the CPU's memory and moved to a GPU when its weights are narrow; tried without a GPU."""
+"""A model is prepared in CPU memory and moved to a GPU once its weights are narrowed; tested without a GPU."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -47,7 +47,8 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_of_a_model_is_left_behind(name, world):
-    """Every registered method, on two families: what a pass reads is on the device, plain attributes included."""
+    """For every registered method, on two families, everything a pass reads is on the device, including plain
+    attributes."""
     method = METHODS[name]
     elsewhere = replace(world, machine=Machine(OneProcess("meta", "fp32"), "fp32"))
     try:
@@ -76,14 +77,14 @@ def losses_and_gradients(world: World, model: EngineModel) -> list[Tensor]:
 
 
 def made_ready(world: World, method: Method) -> EngineModel:
-    """A model made ready, its adapter moved away from where it began."""
+    """A prepared model, its adapter moved away from its initial values."""
     model = world.model(method)
     disturb(model.adapted)
     return make_ready(model)
 
 
 def test_weights_are_narrow_when_they_move(world, few, monkeypatch):
-    """Frozen matrices go to the device in bf16 and what is trained in fp32; abilities and numbers stay the same."""
+    """Frozen matrices move to the device in bf16 and trained tensors in fp32; abilities and numbers are unchanged."""
     low, moved = in_bf16(world), []
     at_once = made_ready(low, few)
 
@@ -103,7 +104,7 @@ def test_weights_are_narrow_when_they_move(world, few, monkeypatch):
 
 
 def test_a_family_of_the_plain_path_moves_as_it_is(worlds, monkeypatch):
-    """Where nothing is narrowed, nothing is on the way either."""
+    """If nothing is narrowed, nothing is narrowed during the move either."""
     monkeypatch.setattr(ready, "head_is_plain", lambda adapted: False)
     monkeypatch.setattr(EngineModel, "is_on_machine", False)
     model = make_ready(in_bf16(worlds["llama"]).model(LoRA(rank=2)))
@@ -112,7 +113,7 @@ def test_a_family_of_the_plain_path_moves_as_it_is(worlds, monkeypatch):
 
 
 def test_a_gpu_without_room_is_probed_from_main_memory(world, few, monkeypatch):
-    """Where narrowed weights have no room in fp32, the same is found, and every tensor is put back where it was."""
+    """If the weights do not fit in fp32, probing finds the same, and every tensor is put back."""
     low, placed, asked = in_bf16(world), {}, []
     expected = made_ready(low, few).can
 
@@ -136,5 +137,5 @@ def test_a_gpu_without_room_is_probed_from_main_memory(world, few, monkeypatch):
 
 
 def test_only_a_gpu_is_asked_for_room(machine):
-    """A CPU's memory is taken to have it."""
+    """Only a GPU's memory is checked; a CPU is assumed to have enough."""
     assert machine.has_room(1 << 60)

@@ -1,4 +1,4 @@
-"""How the engine is laid out: few parameters, a plain path that is read first, and speed-ups fenced from it."""
+"""The engine's structure: few parameters, and a plain path that can be read without the speed-ups."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ ENGINE = CHECKOUT / "src/triptych/engine"
 MODULES = sorted(ENGINE.rglob("*.py"))
 MOST_PARAMETERS = 6
 
-# The plain path, and which speed-ups each of its modules may call where the model is able to use them.
+# The plain path, and the speed-ups each of its modules may call if the model supports them.
 PLAIN_PATH: dict[str, set[str]] = {
     "model": {"recomputation"},
     "modes": set(),
@@ -27,7 +27,7 @@ PLAIN_PATH: dict[str, set[str]] = {
 
 
 def parameters(source: str) -> Iterator[tuple[str, int]]:
-    """Each function with the number of its parameters, `self` and `cls` aside."""
+    """Each function with its number of parameters, except `self` and `cls`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             a = node.args
@@ -55,19 +55,20 @@ def test_no_function_takes_many_parameters(path):
 
 
 def test_parameters_are_counted():
-    """Every kind of parameter counts, but not the object or class that a method belongs to."""
+    """Every kind of parameter counts, except a method's `self` or `cls`."""
     source = "class A:\n    def f(self, a, /, b, *c, d, **e): ...\n    @classmethod\n    def g(cls): ...\n"
     assert dict(parameters(source)) == {"f": 5, "g": 0}
 
 
 @pytest.mark.parametrize("name", PLAIN_PATH)
 def test_the_plain_path_is_read_without_the_speed_ups(name):
-    """A module of the plain path imports at most the speed-up that it hands over to."""
+    """A module of the plain path imports at most the speed-up it hands over to."""
     assert savings_of(ENGINE / f"{name}.py") <= PLAIN_PATH[name]
 
 
 def test_each_speed_up_names_the_version_it_was_tried_with():
-    """Modules that lean on transformers' inside name the version that the constraints pin: a new pin is a new trial."""
+    """Modules that rely on transformers' internals name the version that the constraints pin, so a new pin requires a
+    new check."""
     pinned = re.search(r"^transformers==(\S+)$", (CHECKOUT / "constraints.txt").read_text(encoding="utf-8"), re.M)
     assert pinned
     savings = [path for path in (ENGINE / "savings").glob("*.py") if path.stem not in ("__init__", "replacement")]

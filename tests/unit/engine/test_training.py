@@ -32,7 +32,7 @@ DROPPING_LORA = LoRA(target_modules="all-linear", rank=2, dropout=0.3)
 
 
 def test_the_loop_uses_the_schedule(gpt2):
-    """What the loop tells of each step is the rate that its optimizer used."""
+    """The rate that the loop reports for each step is the one its optimizer used."""
     loop = gpt2.loop(PromptTuning(num_virtual_tokens=3))
     rates = []
     train(loop, on_step=lambda step: rates.append((step.rate, loop.state.optimizer.param_groups[0]["lr"])))
@@ -40,7 +40,7 @@ def test_the_loop_uses_the_schedule(gpt2):
 
 
 def test_only_matrices_decay(gpt2):
-    """Weight decay is for matrices; biases and norms have none."""
+    """Weight decay applies to matrices; biases and norms have none."""
     trained = list(gpt2.adapt(LastLayers()).trained_parameters().values())
     groups = make_optimizer(trained, gpt2.plan(weight_decay=0.1)).param_groups
     assert {p.ndim >= 2: group["weight_decay"] for group in groups for p in group["params"]} == {True: 0.1, False: 0.0}
@@ -48,8 +48,7 @@ def test_only_matrices_decay(gpt2):
 
 
 def test_clipping_is_of_what_is_trained(gpt2):
-    """The gradient of the trained tensors together is clipped at the norm asked for; a stale one elsewhere has no say
-    in it."""
+    """The total gradient of the trained tensors is clipped at the given norm; stale gradients elsewhere are ignored."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=1, max_grad_norm=0.01)
     state, head = loop.state, loop.model.parts.head
     disturb(loop.model.adapted)
@@ -66,7 +65,7 @@ def test_clipping_is_of_what_is_trained(gpt2):
 
 
 def test_adafactor_trains(world):
-    """Adafactor is an option: it lowers the loss, of matrices and vectors alike."""
+    """With the Adafactor option the loss falls, for matrices and vectors alike."""
     losses = []
     loop = world.loop(LastLayers(), optimizer="adafactor", max_epochs=4, learning_rate=0.05)
     train(loop, on_epoch=lambda epoch: losses.append(epoch.train_loss))
@@ -84,7 +83,7 @@ def test_accumulation_is_weighted_by_targets(world, method):
         model = world.model(method)
         for module in model.parts.model.modules():
             if isinstance(module, nn.Dropout):
-                module.p = 0.0  # each micro-batch draws its own
+                module.p = 0.0  # each micro-batch draws separately
         plan = world.plan(micro_batch_size=size, global_batch_size=8, max_grad_norm=1e9)
         state = TrainingState.begin(model.adapted, plan)
         found = {}
@@ -103,7 +102,7 @@ def test_accumulation_is_weighted_by_targets(world, method):
 
 
 def test_early_stopping_restores_the_best(gpt2):
-    """After `patience` epochs without gain training stops, and the weights of the best epoch are back."""
+    """After `patience` epochs without improvement training stops and restores the best epoch's weights."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=10, patience=2)
     validation, kept = iter([3.0, 2.0, 2.0, 5.0, 1.0]), []
 
@@ -120,7 +119,7 @@ def test_early_stopping_restores_the_best(gpt2):
 
 
 def test_training_goes_to_the_last_epoch_while_it_gains(gpt2):
-    """Without an epoch that fails to gain, all epochs are trained and the last is the best."""
+    """If every epoch improves, all are trained and the last is the best."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=3)
     train(loop)
     now = loop.state.progress
@@ -128,8 +127,7 @@ def test_training_goes_to_the_last_epoch_while_it_gains(gpt2):
 
 
 def train_on_a_plateau(loop: Loop, losses: list[float]) -> tuple[list[float], list[dict[str, torch.Tensor]]]:
-    """The rate of each step, and the weights at each evaluation and after its decision; the losses end with rising
-    ones."""
+    """The rate of each step, and the weights at each evaluation and after its decision; the last losses rise."""
     rates, weights, validation = [], [], iter([*losses, *(99.0 + n for n in range(100))])
 
     def copied() -> dict[str, torch.Tensor]:
@@ -147,7 +145,7 @@ def train_on_a_plateau(loop: Loop, losses: list[float]) -> tuple[list[float], li
 
 @pytest.mark.parametrize(("share", "steps", "expected"), [(0.07, 100, 7), (0.28, 25, 7), (0.5, 3, 2), (1.0, 12, 12)])
 def test_an_evaluation_is_not_a_step_late_by_rounding(gpt2, share, steps, expected):
-    """0.07 of 100 steps is 7.000000000000001 in floating point, and means the seventh."""
+    """0.07 of 100 steps is 7.000000000000001 in floating point, and means the seventh step."""
     loop = gpt2.loop(LoRA(rank=2), eval_every=share, schedule="constant", max_epochs=1)
     loop.steps_per_epoch = loop.total_steps = steps
     now = loop.state.progress
@@ -156,8 +154,8 @@ def test_an_evaluation_is_not_a_step_late_by_rounding(gpt2, share, steps, expect
 
 
 def test_a_plateau_begins_the_decay(gpt2):
-    """Without gain for `patience` evaluations the rate falls to 0 from the best weights, over half the steps that led
-    to them; then training ends with the best weights of all."""
+    """After `patience` evaluations without improvement the rate falls to 0 from the best weights, over half the steps
+    that led to them; training then ends with the best weights overall."""
     loop = gpt2.loop(
         LoRA(rank=2), max_epochs=20, patience=2, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.1
     )
@@ -181,8 +179,8 @@ def test_a_plateau_begins_the_decay(gpt2):
     ids=["on a plateau", "forced by the end of the epochs"],
 )
 def test_a_decay_is_as_if_training_had_not_gone_on(gpt2, changes, losses, best, steps):
-    """It ends with the very weights of a run whose decay began at the best weights before anything followed: with the
-    moments of then, and on the documents that came next then."""
+    """The decay ends with the exact weights of a run whose decay began right at the best weights: with the optimizer
+    moments at that point, and on the documents that came next."""
     changes |= {"schedule": "warmup_stable_decay", "warmup_fraction": 0.0}
     late = gpt2.loop(LoRA(rank=2), **changes)
     train_on_a_plateau(late, losses)
@@ -201,7 +199,7 @@ def test_a_decay_is_as_if_training_had_not_gone_on(gpt2, changes, losses, best, 
 
 
 def test_the_decay_fits_into_the_epochs(gpt2):
-    """While validation gains, the decay takes the last third of all steps, and the last step has a rate above 0."""
+    """While validation improves, the decay takes the last third of all steps, and the last step has a rate above 0."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=6, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6)
     rates, _ = train_on_a_plateau(loop, [10.0 - n for n in range(6)])
     assert rates == pytest.approx([0.6] * 12 + [0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
@@ -209,8 +207,8 @@ def test_the_decay_fits_into_the_epochs(gpt2):
 
 
 def test_a_decay_that_must_begin_before_a_plateau_was_sure(gpt2):
-    """Where the last decay that fits begins after an evaluation without gain, it begins from the best weights and takes
-    all steps that are left."""
+    """If the last decay that fits begins after an evaluation without improvement, it begins from the best weights and
+    takes all remaining steps."""
     loop = gpt2.loop(
         LoRA(rank=2), max_epochs=6, patience=3, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6
     )
@@ -224,7 +222,7 @@ def test_a_decay_that_must_begin_before_a_plateau_was_sure(gpt2):
 
 
 def test_better_weights_of_the_decay_are_kept(gpt2):
-    """The decay is evaluated at each epoch's end and at its own, and its best weights are kept."""
+    """The decay is evaluated at each epoch's end and at its own end, and its best weights are kept."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
     train_on_a_plateau(loop, [6.0, 5.0, 4.0, 3.0, 3.5, 2.0, 2.5])
     now = loop.state.progress
@@ -236,7 +234,7 @@ WITHOUT_GAIN = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 15: 4.7, 18: 4.1, 21: 3.0}  # v
 
 
 def evaluate_by_step(loop: Loop, losses: dict[int, float], until: int = 99) -> list[float]:
-    """Train with given losses to a step, or to the end; returns the rate of each step."""
+    """Train to a step, or to the end, with given losses; return the rate of each step."""
     rates = []
     while not loop.finished and loop.state.progress.step < until:
         if loop.evaluation_due:
@@ -248,8 +246,7 @@ def evaluate_by_step(loop: Loop, losses: dict[int, float], until: int = 99) -> l
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_a_decay_without_gain_is_followed_by_a_shorter_run(gpt2, optimizer):
-    """It reads documents once more than the best weights did. Training begins again, and is bit for bit a run that is
-    as long as the best weights took."""
+    """Training restarts as a run that reads documents only as long as the best weights took, bit for bit."""
     changes = {"patience": 2, "schedule": "warmup_stable_decay", "optimizer": optimizer, "learning_rate": 0.02}
     loop = gpt2.loop(LoRA(rank=2), max_epochs=9, **changes)
     loop.state.keep_untouched(9.0, to_restart=True)
@@ -264,8 +261,8 @@ def test_a_decay_without_gain_is_followed_by_a_shorter_run(gpt2, optimizer):
 
 
 def test_many_epochs_hold_the_runs_with_few(gpt2):
-    """Where the second of nine epochs has the best weights, the decay from them is that of a run with three epochs, and
-    the shorter run is one with two: allowing more epochs than are needed costs no method anything."""
+    """If the second of nine epochs has the best weights, the decay from them is that of a run with three epochs, and
+    the shorter run is one with two: allowing more epochs than needed costs no method anything."""
     changes = {"patience": 2, "schedule": "warmup_stable_decay", "learning_rate": 0.02, "warmup_fraction": 0.3}
     loop = gpt2.loop(LoRA(rank=2), max_epochs=9, **changes)
     loop.state.keep_untouched(9.0, to_restart=True)
@@ -291,7 +288,8 @@ def test_many_epochs_hold_the_runs_with_few(gpt2):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_training_does_not_begin_again(gpt2, changes, losses, why):
-    """Where the decay gained, where the steps do not allow it, where the rate was too high, and without a decay."""
+    """Training does not restart if the decay improved, if the steps do not allow it, if the rate was too high, or
+    without a decay."""
     loop = gpt2.loop(LoRA(rank=2), **({"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay"} | changes))
     loop.state.keep_untouched(9.0, to_restart=loop.schedule.decays_on_plateau)
     evaluate_by_step(loop, losses)
@@ -300,19 +298,20 @@ def test_training_does_not_begin_again(gpt2, changes, losses, why):
 
 
 def test_weights_that_never_gain_are_the_untouched_ones(gpt2):
-    """Where no evaluation beats the loss before training, the untouched weights are back at the end."""
+    """If no evaluation beats the loss before training, the untouched weights are restored at the end."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=9, patience=2, schedule="warmup_stable_decay")
     before = {name: p.detach().clone() for name, p in loop.state.trained.items()}
     loop.state.keep_untouched(1.0, to_restart=True)
     _, weights = train_on_a_plateau(loop, [])
     now = loop.state.progress
     assert (now.best_step, now.decay_start, now.decay_steps) == (0, 6, 3)
-    assert all(torch.equal(weights[3][name], weights[2][name]) for name in before)  # as they are
+    assert all(torch.equal(weights[3][name], weights[2][name]) for name in before)  # unchanged
     assert all(torch.equal(p, before[name]) for name, p in loop.state.trained.items())
 
 
 def test_evaluations_come_every_part_of_an_epoch(gpt2):
-    """With `eval_every` 0.5 an epoch of three steps is evaluated after two and at its end; patience counts these."""
+    """With `eval_every` 0.5 an epoch of three steps is evaluated after two and at its end; patience counts these
+    evaluations."""
     at = []
 
     def validate() -> float:
@@ -326,7 +325,7 @@ def test_evaluations_come_every_part_of_an_epoch(gpt2):
 
 
 def test_a_trial_is_the_beginning_of_a_run(gpt2, monkeypatch):
-    """With `max_steps` the loop takes the first steps of the same order, and is evaluated once."""
+    """With `max_steps` the loop takes the first steps of the same order, and evaluates once."""
     seen: list[list[str]] = []
     real = training.micro_groups
     monkeypatch.setattr(
@@ -352,7 +351,7 @@ def test_every_document_once_an_epoch(gpt2):
 
 
 def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
-    """Which documents a step sees depends on seed and epoch, never on the method."""
+    """The documents of a step depend on seed and epoch, never on the method."""
     seen: list[list[str]] = []
     real = training.micro_groups
 
@@ -367,20 +366,20 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
         orders.append(list(seen))
         seen.clear()
     assert orders[0] == orders[1] == orders[2] != orders[3]
-    assert orders[0][:3] != orders[0][3:]  # another order in the second epoch
+    assert orders[0][:3] != orders[0][3:]  # the second epoch has another order
     assert sorted(epoch_order(100, 0, 0)) == list(range(100))
 
 
 def _pairs_of(lengths) -> list[Pair]:
-    """Pairs of documents with so many tokens; each summary has nine."""
+    """Pairs of documents with these token counts; each summary has nine tokens."""
     return [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(lengths)]
 
 
 @pytest.mark.parametrize(("ranks", "on_gpu", "padding"), [(1, False, 0.05), (1, True, 0.25), (3, True, 0.05)])
 @pytest.mark.parametrize("size", [1, 4, 32])
 def test_little_of_a_micro_batch_is_padding(size, ranks, on_gpu, padding):
-    """Each document of a step stands in one micro-batch, none larger than asked or than a rank's share, or with more
-    padding than allowed: 25% on one GPU, where passes are dear, 5% elsewhere."""
+    """Each document of a step is in one micro-batch, none larger than requested or than a rank's share, or with more
+    padding than allowed: 25% on one GPU, where passes are expensive, 5% elsewhere."""
     draw = np.random.default_rng(0)
     split, indices = _pairs_of(draw.integers(0, 800, 300)), draw.permutation(300)[:32].tolist()
     groups, most = micro_groups(split, indices, size, ranks, on_gpu), min(size, -(-32 // ranks))
@@ -394,10 +393,11 @@ def test_little_of_a_micro_batch_is_padding(size, ranks, on_gpu, padding):
 
 
 def test_the_ranks_divide_a_step_evenly():
-    """The largest micro-batch first, each to the rank with least to compute; the same for the same lengths."""
+    """The largest micro-batch comes first, each goes to the rank with least to compute; equal lengths give equal
+    divisions."""
     split = _pairs_of([791, 391, 391, 191])  # 800, 400, 400 and 200 tokens with their summaries
     assert ranks_of(split, [[0], [1], [2], [3]], 2) == [0, 1, 1, 0]
-    assert ranks_of(split, [[3], [1, 2], [0]], 2) == [0, 0, 1]  # two documents of 400 are as much as one of 800
+    assert ranks_of(split, [[3], [1, 2], [0]], 2) == [0, 0, 1]  # two documents of 400 count as much as one of 800
     assert ranks_of(split, [[0], [1]], 3) == [0, 1]
     draw = np.random.default_rng(0)
     for ranks in (2, 4):
@@ -412,7 +412,7 @@ def test_the_ranks_divide_a_step_evenly():
 
 
 class _RankOfTwo(OneProcess):
-    """What accelerate gives to a rank of two; its sums are of its own part alone."""
+    """What accelerate gives to one of two ranks; its sums cover only its own part."""
 
     num_processes = 2
 
@@ -426,7 +426,7 @@ class _RankOfTwo(OneProcess):
 
 
 def test_no_rank_is_idle(gpt2, monkeypatch):
-    """A step that is one micro-batch on one process is cut for two: each computes half of the documents, and their
+    """A step that is one micro-batch on one process is split for two: each computes half of the documents, and their
     gradients add up to those of one process."""
     rows, gradients, real = [], [], training.target_losses
     monkeypatch.setattr(training, "target_losses", lambda m, batch: (rows.append(len(batch.ids)), real(m, batch))[1])
@@ -443,11 +443,12 @@ def test_no_rank_is_idle(gpt2, monkeypatch):
     torch.testing.assert_close(gradients[1] + gradients[2], gradients[0])
 
 
-# Numbers that are not finite
+# Non-finite numbers
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(gpt2):
-    """A non-finite loss ends training before the optimizer step; the message names documents, nothing has moved."""
+    """A non-finite loss ends training before the optimizer step; the message names documents, and no weight has
+    changed."""
     loop = gpt2.loop(LoRA(rank=2))
     state = loop.state
     with torch.no_grad():
@@ -460,7 +461,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(gpt2):
 
 
 def test_a_gradient_that_is_no_number_stops_before_the_step(gpt2):
-    """A finite loss with an infinite gradient ends training just so."""
+    """A finite loss with an infinite gradient ends training the same way."""
     loop = gpt2.loop(PromptTuning(num_virtual_tokens=3))
     state, prompt = loop.state, loop.model.adapted.virtual_tokens
     before = prompt.weight.detach().clone()
@@ -472,7 +473,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(gpt2):
 
 
 def test_a_validation_loss_that_is_no_number_is_told(gpt2):
-    """A validation loss that is NaN is an error, not an epoch without gain."""
+    """A NaN validation loss is an error, not an epoch without improvement."""
     with pytest.raises(NonFiniteLoss, match="validation"):
         train(gpt2.loop(LoRA(rank=2)), validate=lambda: float("nan"))
 
@@ -502,19 +503,19 @@ def modes_in_training(world: World, method) -> dict[str, set[bool]]:
 
 
 def test_frozen_parts_stay_in_eval_mode(gpt2):
-    """No dropout runs in a frozen part; a prompt trains with the whole model in eval mode."""
+    """Frozen parts have no dropout; a prompt trains with the whole model in eval mode."""
     assert set().union(*modes_in_training(gpt2, PromptTuning(num_virtual_tokens=3)).values()) == {False}
 
 
 def test_trained_blocks_are_in_train_mode(gpt2):
-    """Blocks that are trained run their dropout, blocks below them do not."""
+    """Trained blocks use their dropout; blocks below them do not."""
     modes = modes_in_training(gpt2, LastLayers(num_blocks=2))
     for name, found in modes.items():
         assert found == {name.startswith(("transformer.h.1", "transformer.h.2", "transformer.ln_f"))}, name
 
 
 def test_added_dropout_runs_and_the_models_own_does_not(world):
-    """LoRA's dropout runs; the dropout of the blocks that it stands in does not, for their weights are frozen."""
+    """LoRA's dropout is active; the dropout of the surrounding frozen blocks is not."""
     modes = modes_in_training(world, DROPPING_LORA)
     added = {name for name in modes if "lora_" in name}
     assert added and all(modes[name] == {True} for name in added)
@@ -524,12 +525,12 @@ def test_added_dropout_runs_and_the_models_own_does_not(world):
 
 
 def test_everything_trained_is_all_in_train_mode(gpt2):
-    """Full fine-tuning runs every dropout of the model."""
+    """Full fine-tuning uses every dropout of the model."""
     assert set().union(*modes_in_training(gpt2, Full()).values()) == {True}
 
 
 def test_validation_is_in_eval_mode(gpt2):
-    """Whatever trains, validation sees the model in eval mode."""
+    """Whatever is trained, validation sees the model in eval mode."""
     loop = gpt2.loop(Full(), max_epochs=1)
     seen = []
 
@@ -557,7 +558,7 @@ class Interrupted(Exception):
     ids=["lora", "last-layers", "adafactor", "prompt"],
 )
 def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_path):
-    """Saved after any step, within an epoch or at its end, and loaded into a fresh process, training ends in the same
+    """Training saved after any step, within an epoch or at its end, and loaded into a fresh process ends in the same
     bits."""
 
     def begin(chance: int):
@@ -586,7 +587,7 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
     loop.state.load_state_dict(
         tensor_files.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text())
     )
-    again, steps = loop.state, []  # loaded into a loop that was made before, as a run does it
+    again, steps = loop.state, []  # loaded into an existing loop, as in a run
     train_through(loop, lambda step: steps.append(again.progress.step))
     assert steps == list(range(at + 1, 7))
     assert again.progress == whole.progress
@@ -597,7 +598,7 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
 
 
 def plateau_loop(world: World) -> Loop:
-    """A run with dropout whose decay gains nothing, so that training begins again."""
+    """A run with dropout whose decay does not improve, so training restarts."""
     changes = {"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay", "eval_every": 1.0}
     loop = world.loop(DROPPING_LORA, learning_rate=0.02, **changes)
     loop.state.keep_untouched(9.0, to_restart=True)
@@ -606,7 +607,7 @@ def plateau_loop(world: World) -> Loop:
 
 @pytest.fixture(scope="module")
 def plateau(worlds) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """The rates of such a run that nothing cut off, and its tensors at the end."""
+    """The rates and final tensors of such a run without interruption."""
     loop = plateau_loop(worlds["gpt2"])
     rates = evaluate_by_step(loop, WITHOUT_GAIN)
     assert len(rates) == loop.state.progress.step == 21
@@ -622,8 +623,8 @@ CUTS = [
 
 @pytest.mark.parametrize(("at", "evaluated"), CUTS)
 def test_a_plateau_resumes_bit_by_bit(gpt2, plateau, at, evaluated, tmp_path):
-    """Saved before, in or after the plateau, within the decay, or after training began again, before or after an
-    evaluation, training ends in the same bits and rates."""
+    """Saved before, in or after the plateau, within the decay, or after the restart, before or after an evaluation,
+    training ends in the same bits and rates."""
     rates, theirs = plateau
     first, second = plateau_loop(gpt2), plateau_loop(gpt2)
     before = evaluate_by_step(first, WITHOUT_GAIN, at)
@@ -641,7 +642,7 @@ def test_a_plateau_resumes_bit_by_bit(gpt2, plateau, at, evaluated, tmp_path):
 
 
 def test_the_whole_job_is_reproducible(world):
-    """The same seed gives the same bits, dropout included."""
+    """The same seed gives the same bits, including dropout."""
 
     def run() -> tuple[dict, dict[str, torch.Tensor]]:
         torch.manual_seed(5)
@@ -662,7 +663,7 @@ def test_nothing_to_train_is_nothing_to_save(gpt2):
     "method", [DROPPING_LORA, PromptTuning(num_virtual_tokens=3), Full()], ids=["lora", "prompt", "full"]
 )
 def test_a_model_that_is_put_back_trains_as_a_fresh_one(gpt2, method):
-    """After a trial the model is bit for bit what it was, has no gradients, and trains as one that was never used."""
+    """After a trial the model is bit-equal to before, has no gradients, and trains like a fresh one."""
     loop = gpt2.loop(method)
     trained, fresh = loop.state.trained, gpt2.loop(method)
     before = {name: value.detach().clone() for name, value in trained.items()}
