@@ -246,7 +246,8 @@ def evaluate_by_step(loop: Loop, losses: dict[int, float], until: int = 99) -> l
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_a_decay_without_gain_is_followed_by_a_shorter_run(gpt2, optimizer):
-    """Training restarts as a run that reads documents only as long as the best weights took, bit for bit."""
+    """A decay without improvement has read documents once more than the best weights had. Training restarts, and is bit
+    for bit a run as long as the best weights took."""
     changes = {"patience": 2, "schedule": "warmup_stable_decay", "optimizer": optimizer, "learning_rate": 0.02}
     loop = gpt2.loop(LoRA(rank=2), max_epochs=9, **changes)
     loop.state.keep_untouched(9.0, to_restart=True)

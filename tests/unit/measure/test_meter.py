@@ -1,4 +1,4 @@
-"""Clocks, counts, FLOPs, memory and energy: measured from outside, or said to be missing."""
+"""Clocks, counts, FLOPs, memory and energy: measured from outside, or reported as missing."""
 
 import json
 import os
@@ -58,7 +58,7 @@ ROWS = {
 
 
 class HandClock:
-    """A clock that goes when it is told to."""
+    """A clock that is advanced by hand."""
 
     def __init__(self):
         self.now = 0.0
@@ -77,7 +77,7 @@ class HandClock:
 
 @pytest.fixture
 def hand(monkeypatch) -> HandClock:
-    """The meter reads a clock that goes by hand."""
+    """Make the meter read a clock that is advanced by hand."""
     clock = HandClock()
     for module in ("clocks", "counters"):
         monkeypatch.setattr(f"triptych.measure.{module}.time", clock)
@@ -88,14 +88,14 @@ def hand(monkeypatch) -> HandClock:
     not Path("/proc/self/stat").is_file(), reason="only Linux tells when a process began by such a clock"
 )
 def test_a_wall_clock_that_is_set_anew_changes_no_clock(monkeypatch):
-    """Time of day that jumps by an hour is not counted as work."""
+    """A time of day that jumps by an hour is not counted as work."""
     before = process_seconds()
     monkeypatch.setattr("triptych.measure.clocks.time.time", lambda: time.perf_counter() + 3600)
     assert 0 < process_seconds() - before < 60
 
 
 def test_one_clock_runs_at_a_time(hand):
-    """Clocks add up to the time that has passed and was carried over: an inner one holds up the outer one."""
+    """Clocks add up to the elapsed time, including carried-over time: an inner clock pauses the outer one."""
     clocks = Clocks(lambda: None, base="startup")
     clocks.carry("train", 5)
     started = clocks.read()["startup"]
@@ -112,7 +112,7 @@ def test_one_clock_runs_at_a_time(hand):
 
 
 def test_a_clock_stops_where_its_work_fails(hand):
-    """What was under way when an error came is on its clock, and what follows is not."""
+    """When an error is raised, the work in progress is on its clock, and later work is not."""
     clocks = Clocks(lambda: None, base="startup")
     with pytest.raises(ValueError, match="x"), clocks.time("train"):
         hand.pass_time(3)
@@ -122,8 +122,7 @@ def test_a_clock_stops_where_its_work_fails(hand):
 
 
 def test_a_clock_waits_for_the_device(hand):
-    """A clock is read when the device has done what was asked: work still under way belongs to the one that asked for
-    it."""
+    """A clock is read after the device has finished: pending work counts for the clock that requested it."""
     clocks = Clocks(lambda: hand.pass_time(1), base="startup")
     with clocks.time("train"):
         pass
@@ -131,8 +130,7 @@ def test_a_clock_waits_for_the_device(hand):
 
 
 def test_training_time_is_of_steps_alone(gpt2, hand):
-    """However long validation, logging and preparation take, the training clock counts optimizer steps
-    alone."""
+    """However long validation, logging and preparation take, the training clock counts only optimizer steps."""
     clocks = Clocks(lambda: None, base="startup")
     loop = gpt2.loop(LoRA(rank=2), micro_batch_size=4)
     batches = []
@@ -167,15 +165,14 @@ CPU = torch.device("cpu")
 
 
 def allocate(megabytes: int) -> torch.Tensor:
-    """So much memory, every page of it written, long enough for the sampler to see it."""
+    """Allocate this much memory, write every page, and hold it long enough for the sampler to see it."""
     block = torch.ones(megabytes * MEGABYTE // 4)
     time.sleep(0.03)
     return block
 
 
 def test_peak_memory_is_of_its_phase():
-    """The peak is that of the phase; what was allocated and freed before it, or comes after, does not
-    count."""
+    """The peak is that of its phase; memory allocated and freed before it, or allocated after it, does not count."""
     allocate(400)
     memory = PeakMemory(CPU)
     with memory.phase():
@@ -190,8 +187,8 @@ def test_peak_memory_is_of_its_phase():
 
 
 def test_the_rise_of_memory_is_what_a_phase_adds():
-    """300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was
-    there."""
+    """300 MB allocated in a step count as a rise of 300 MB, whatever was in use before; both peaks include what was in
+    use."""
     before = allocate(200)
     memory = PeakMemory(CPU)
     memory.begin()
@@ -209,7 +206,7 @@ needs_anonymous = pytest.mark.skipif(
 
 @needs_anonymous
 def test_a_mapped_file_is_not_memory_of_training(tmp_path):
-    """200 MB of a mapped file read in a step, as those of a data set or a cache, count as nothing."""
+    """200 MB read from a mapped file in a step, such as a data set or a cache, do not count."""
     (tmp_path / "file").write_bytes(bytes(200 * MEGABYTE))
     memory = PeakMemory(CPU)
     with memory.phase():
@@ -222,14 +219,13 @@ def test_a_mapped_file_is_not_memory_of_training(tmp_path):
 @needs_anonymous
 @pytest.mark.skipif(_malloc_trim() is None, reason="this C library cannot give its free pages back")
 def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
-    """What a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither
-    figure."""
+    """What a search or an evaluation has freed, in large pieces, small ones or cycles, is in neither figure."""
 
     def work() -> None:
         cycle: list = [allocate(200)]
         cycle.append(cycle)
         small = [torch.ones(4096) for _ in range(6000)]  # 16 kB each, from the heap
-        kept.append(small[-1])  # at its end: what lies below is returned all the same
+        kept.append(small[-1])  # at its end: what lies below is still returned
         small.append(cycle[0])
 
     kept: list[torch.Tensor] = []
@@ -246,8 +242,8 @@ def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
 @needs_anonymous
 @pytest.mark.skipif(_malloc_trim() is None, reason="this C library cannot give its free pages back")
 def test_blocks_are_returned_at_once_where_it_is_asked_for():
-    """Every second block of 2 MB that is freed is no longer memory of the process, although larger ones were freed
-    before, after which glibc by itself keeps it."""
+    """Freed blocks of 2 MB, every second one, are returned to the system even after larger ones were freed, when glibc
+    by default would keep them."""
     program = (
         "import torch\n"
         "from triptych.measure.memory import memory_reader, return_blocks_at_once\n"
@@ -264,7 +260,7 @@ def test_blocks_are_returned_at_once_where_it_is_asked_for():
 
 
 def test_memory_goes_on_over_processes():
-    """The figures of an interrupted run are the largest of its processes."""
+    """The figures of an interrupted run are the maxima over its processes."""
     first, second = (TrainingMeters(CPU) for _ in range(2))
     first.memory.peak_bytes, first.memory.rise_bytes = 2**50, 2**49
     second.load_state_dict(first.state_dict())
@@ -284,7 +280,8 @@ def test_memory_goes_on_over_processes():
     ],
 )
 def test_memory_is_read_as_the_system_tells_it(status, kind, tmp_path, monkeypatch):
-    """Anonymous and shared memory by Linux, else the pages of this process alone by psutil; the record says which."""
+    """Memory is anonymous and shared memory on Linux, otherwise this process's private pages from psutil; the record
+    says which."""
     file = tmp_path / "status"
     if status is not None:
         file.write_bytes(status)
@@ -295,7 +292,7 @@ def test_memory_is_read_as_the_system_tells_it(status, kind, tmp_path, monkeypat
 
 
 def test_memory_of_a_phase_that_fails_is_kept():
-    """The sampler ends with its phase, whatever happens in it."""
+    """The sampler ends with its phase, even if the phase fails."""
     memory = PeakMemory(torch.device("cpu"))
     with pytest.raises(ValueError, match="x"), memory.phase():
         raise ValueError("x")
@@ -306,7 +303,7 @@ def test_memory_of_a_phase_that_fails_is_kept():
 
 
 def counters(folder, monkeypatch, *domains: tuple[int, int]) -> list:
-    """A powercap folder with one counter a domain: (microjoules now, where it wraps)."""
+    """A powercap folder with one counter per domain: (current microjoules, wrap-around value)."""
     monkeypatch.setattr("triptych.measure.energy.RAPL", folder)
     files = []
     for i, (now, limit) in enumerate(domains):
@@ -319,7 +316,7 @@ def counters(folder, monkeypatch, *domains: tuple[int, int]) -> list:
 
 
 def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
-    """Joules are what all packages used inside the phases, a counter that wraps included."""
+    """Joules are what all packages used inside the phases, also if a counter wraps around."""
     one, two = counters(tmp_path, monkeypatch, (1_000_000, 10_000_000), (9_000_000, 10_000_000))
     energy = Energy(torch.device("cpu"))
     with energy.phase():
@@ -332,7 +329,7 @@ def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
 
 
 def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
-    """Where there is no counter, energy is None with the reason, never 0."""
+    """Without a counter, energy is None with the reason, never 0."""
     monkeypatch.setattr("triptych.measure.energy.RAPL", tmp_path / "nowhere")
     energy = Energy(torch.device("cpu"))
     with energy.phase():
@@ -341,7 +338,7 @@ def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
 
 
 def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
-    """A counter that does not move has measured nothing, and 0 J is not a result."""
+    """A counter that does not change has measured nothing, and 0 J is not a result."""
     counters(tmp_path, monkeypatch, (5, 100))
     energy = Energy(torch.device("cpu"))
     with energy.phase():
@@ -350,7 +347,7 @@ def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
 
 
 def test_a_counter_that_may_not_be_read_is_said(tmp_path, monkeypatch):
-    """A counter for the administrator alone is a reason, not a crash."""
+    """A counter that only the administrator may read gives a reason, not a crash."""
     counters(tmp_path, monkeypatch, (5, 100))
     monkeypatch.setattr("triptych.measure.energy.os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
     energy = Energy(torch.device("cpu"))
@@ -368,7 +365,7 @@ def test_integrated_rates_are_trapezoids(hand):
 
 
 class FakeNvml:
-    """NVML of one GPU: what it has no meter for raises; each reading lets the clock go on."""
+    """NVML of one GPU: missing meters raise; each reading advances the clock."""
 
     class NVMLError(Exception):
         pass
@@ -403,7 +400,7 @@ class FakeNvml:
 
 @pytest.fixture
 def nvml(monkeypatch, hand) -> Callable[..., FakeNvml]:
-    """A GPU without the meters named: NVML answers as `FakeNvml`, and torch says which device it is."""
+    """A GPU without the named meters: NVML answers as `FakeNvml`, and torch says which device it is."""
 
     def install(*missing: str) -> FakeNvml:
         fake = FakeNvml(hand, missing)
@@ -418,8 +415,8 @@ CUDA = torch.device("cuda", 1)
 
 
 def test_energy_of_a_gpu_is_its_counter(nvml):
-    """On CUDA joules are the difference of NVML's counter of the device that torch means, whatever its number
-    elsewhere."""
+    """On CUDA, joules are the difference of NVML's energy counter for torch's device, even if NVML numbers it
+    differently."""
     fake = nvml()
     energy = Energy(CUDA)
     fake.joules = 7
@@ -430,7 +427,7 @@ def test_energy_of_a_gpu_is_its_counter(nvml):
 
 
 def test_energy_without_a_counter_is_integrated_power(nvml, hand):
-    """A GPU without an energy counter gives its power, integrated over the phases alone, and the record says so."""
+    """A GPU without an energy counter gives its power, integrated only over the phases, and the record says so."""
     nvml("energy")
     energy = Energy(CUDA)
     for _ in range(2):
@@ -444,7 +441,7 @@ def test_energy_without_a_counter_is_integrated_power(nvml, hand):
 
 @pytest.mark.parametrize("missing", [("init",), ("energy", "power")])
 def test_a_gpu_without_meters_says_so(nvml, missing):
-    """Where NVML has no energy, power or no voice at all, energy is None and the note holds NVML's words."""
+    """If NVML has no energy, no power, or fails, energy is None and the note has NVML's message."""
     nvml(*missing)
     energy = Energy(CUDA)
     with energy.phase():
@@ -453,7 +450,7 @@ def test_a_gpu_without_meters_says_so(nvml, missing):
 
 
 def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
-    """Without the package that reads NVML, energy and utilisation name the package to install."""
+    """Without the NVML package, energy and utilization name the package to install."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
     for found in (Energy(CUDA), Busy(CUDA)):
         assert found.note == "not measured: the package nvidia-ml-py is not installed"
@@ -467,7 +464,7 @@ def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
     [(0, 0, None), (1, 0, "other processes worked"), (0, 4, "other processes worked")],
 )
 def test_other_processes_on_the_gpu_are_told(nvml, monkeypatch, before, after, expected):
-    """What shared the GPU when training began or ended is said, and nothing is said where it was alone."""
+    """Other processes on the GPU at the start or end of training are reported; without any, nothing is reported."""
     fake = nvml()
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -480,7 +477,7 @@ def test_other_processes_on_the_gpu_are_told(nvml, monkeypatch, before, after, e
 
 
 def test_a_gpu_that_lists_no_processes_is_taken_as_alone(nvml):
-    """Where NVML does not list processes, nothing is said."""
+    """If NVML does not list processes, nothing is reported."""
     nvml("processes")
     assert other_processes(CUDA) == 0
 
@@ -489,14 +486,15 @@ def test_a_gpu_that_lists_no_processes_is_taken_as_alone(nvml):
     ("others", "seconds", "alone", "expected"),
     [
         (0.84, 60.0, 2.0, "processes other than this run used about 40% of the cores while this method trained"),
-        (0.84, 60.0, 1.0, "processes other than this run used about 40%"),  # this one works on one core alone
+        (0.84, 60.0, 1.0, "processes other than this run used about 40%"),  # this one works on only one core
         (0.04, 60.0, 1.0, None),
         (0.9, 2.0, 1.0, None),
     ],
 )
 def test_work_of_others_on_the_cores_is_told(monkeypatch, others, seconds, alone, expected):
-    """Of two cores, what others used in training is told where it is considerable; own work, however little, is not."""
-    sums = [0.0, 0.0, 0.0]  # seconds of the clock, worked by two cores, of this process
+    """On two cores, considerable use by others during training is reported; the run's own work, however little, is
+    not."""
+    sums = [0.0, 0.0, 0.0]  # seconds by the clock, worked by two cores, worked by this process
     monkeypatch.setattr(other_work, "_read", lambda: other_work._Reading(*sums))
     monkeypatch.setattr(other_work, "_cores", lambda: [0, 1])
     first, second = TrainingMeters(CPU), TrainingMeters(CPU)
@@ -511,7 +509,7 @@ def test_work_of_others_on_the_cores_is_told(monkeypatch, others, seconds, alone
 
 
 def test_work_of_others_is_what_the_system_counts_beyond_this_process():
-    """A process sees its own work among that of its cores; the share of others is between none and all."""
+    """A process's own work is part of its cores' work; the share of others is between 0 and 1."""
     alone = other_work.OtherWork()
     alone.look()
     before, until = alone._last, time.process_time() + 0.2
@@ -523,7 +521,7 @@ def test_work_of_others_is_what_the_system_counts_beyond_this_process():
 
 
 def test_nothing_is_told_where_the_system_does_not_count(monkeypatch):
-    """In a container without /proc others are not seen."""
+    """In a container without /proc, the work of others is not measured."""
     monkeypatch.setattr(other_work.psutil, "cpu_times", lambda percpu: (_ for _ in ()).throw(FileNotFoundError()))
     found = other_work.OtherWork()
     found.look()
@@ -535,7 +533,7 @@ def test_nothing_is_told_where_the_system_does_not_count(monkeypatch):
 
 
 def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
-    """Busy seconds are NVML's utilisation times the seconds of the phase; what lies between phases does not count."""
+    """Busy seconds are NVML's utilization times the seconds of the phase; time between phases does not count."""
     nvml()
     busy = Busy(CUDA)
     for _ in range(2):
@@ -546,7 +544,7 @@ def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
 
 
 def test_utilisation_that_cannot_be_measured_says_why(nvml):
-    """No meter, another kind of device, or several processes: None with the reason."""
+    """Without a meter, on another kind of device, or with several processes, utilization is None with the reason."""
     nvml("utilisation")
     for busy, reason in (
         (Busy(CUDA), "Not Supported"),
@@ -559,7 +557,7 @@ def test_utilisation_that_cannot_be_measured_says_why(nvml):
 
 
 def test_utilisation_of_a_cpu_is_processor_time():
-    """On a CPU busy seconds are processor time: work counts, sleep does not."""
+    """On a CPU, busy seconds are processor time: work counts, sleep does not."""
     busy = Busy(torch.device("cpu"))
     with busy.phase():
         time.sleep(0.2)
@@ -572,14 +570,13 @@ def test_utilisation_of_a_cpu_is_processor_time():
 
 
 def test_devices_held(monkeypatch):
-    """What training holds: a GPU a process, or the cores that the process may use."""
+    """Training holds one GPU per process, or the cores that the process may use."""
     assert num_devices(CUDA, 3) == 3
     assert num_devices(torch.device("cpu"), 1) == len(os.sched_getaffinity(0))
 
 
 def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
-    """On CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as
-    well."""
+    """On CUDA the allocator's peak is reset when a phase begins, and its reserved memory is kept as well."""
     peaks, resets, emptied = iter(((100, 160), (90, 170))), [], []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(resets)))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
@@ -592,14 +589,14 @@ def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
             pass
     assert (memory.peak_bytes, memory.reserved_bytes, memory.kind, len(resets)) == (100, 170, "allocated", 2)
     assert memory.rise_bytes == 70
-    assert emptied == [0]  # before the first phase: what evaluation held reserved is not in it
+    assert emptied == [0]  # before the first phase: memory reserved by evaluation is not included
 
 
 # Parameters
 
 
 def test_parameters_are_counted_by_storage(gpt2):
-    """A tied head counts once; per-module counts would say more."""
+    """A tied head counts once; per-module counts would give more."""
     model = gpt2.parts().model
     counts = count_parameters(model)
     per_module = sum(p.numel() for module in model.modules() for p in module.parameters(recurse=False))
@@ -608,8 +605,7 @@ def test_parameters_are_counted_by_storage(gpt2):
 
 
 def test_parameters_are_counted_over_modules():
-    """A module given twice, or within another, counts once, and names that two share do not matter; frozen is not
-    trainable."""
+    """A module given twice, or inside another, counts once, and shared names do not matter; frozen is not trainable."""
     inner, other = nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False)
     outer = nn.Sequential(inner, other)
     assert count_parameters(outer, inner, None, outer) == ParameterCounts(9, 13)
@@ -629,7 +625,7 @@ GPT2_SMALL = {  # label: (method, trainable, added)
 
 @pytest.mark.parametrize("label", GPT2_SMALL)
 def test_gpt2_small_in_numbers(label, gpt2):
-    """On the shape of GPT-2 small the counts are those worked out on paper, after freezing."""
+    """For GPT-2 small's shape, the counts after freezing are those worked out on paper."""
     method, trainable, added = GPT2_SMALL[label]
     with torch.device("meta"):
         model = GPT2LMHeadModel(GPT2Config())
@@ -643,15 +639,15 @@ def test_gpt2_small_in_numbers(label, gpt2):
 
 
 def counted_flops(losses: Callable[[], torch.Tensor]) -> int:
-    """What dispatch counts on a forward and backward pass."""
+    """The FLOPs that dispatch counts in a forward and backward pass."""
     with FlopCounterMode(display=False) as counter:
         losses().sum().backward()
     return counter.get_total_flops()
 
 
 def uncached(world, method, prunes: bool):
-    """A model with plain attention, moved away from where it began; its last block at the targets alone where asked
-    for."""
+    """A model with plain attention, moved away from its initial values; optionally with its last block only at the
+    targets."""
     model = world.model(method)
     model.parts.model.set_attn_implementation("eager")
     disturb(model.adapted)
@@ -659,14 +655,14 @@ def uncached(world, method, prunes: bool):
 
 
 def fitted_to(world, method, like, first=None):
-    """The formula of a method's passes, fitted on a sketch that takes the same path as the model `like`."""
+    """The formula for a method's passes, fitted on a sketch that takes the same path as the model `like`."""
     return training_flops(like.as_sketch(method.adapt(world.sketch(), world.context())), first)
 
 
 @pytest.mark.parametrize("path", ["plain", "whole", "tail"])
 @pytest.mark.parametrize("label", ROWS)
 def test_flops_are_those_of_a_real_step(label, path, world):
-    """The formula gives what dispatch counts on real passes of several sizes, for every method and path."""
+    """The formula equals the count by dispatch on real passes of several sizes, for every method and path."""
     model = uncached(world, ROWS[label], path == "tail")
     model = model.on_plain_path() if path == "plain" else model
     fitted = fitted_to(world, ROWS[label], model)
@@ -678,8 +674,8 @@ def test_flops_are_those_of_a_real_step(label, path, world):
 
 @pytest.mark.parametrize("label", ["lora", "full"])
 def test_what_was_counted_before_is_not_carried_out_again(label, gpt2, monkeypatch):
-    """A second count of the same passes finds each operation that makes new tensors, also one of whose gradients some
-    are not computed."""
+    """A second count of the same passes finds each operation that makes new tensors, even if some of its gradients are
+    not computed."""
     model = uncached(gpt2, ROWS[label], True)
     first, missed = fitted_to(gpt2, ROWS[label], model), []
 
@@ -715,7 +711,7 @@ def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monke
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 @pytest.mark.parametrize("label", ["last-blocks", "last-head"])
 def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limit, world, monkeypatch):
-    """Passes from cached states, below and above the limit of logits, and the passes that make them, are counted
+    """Passes from cached states, below and above the limit of logits, and the passes that create them, are counted
     exactly."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", limit * VOCABULARY)
     method = LastLayers(num_blocks=1) if label == "last-blocks" else ROWS[label]
@@ -738,7 +734,8 @@ def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limi
 
 
 def test_counting_changes_no_result():
-    """A result whose layout is known from an operation before is as it would be; what changes its input still does."""
+    """A result whose layout is known from an earlier operation is unchanged; an operation that modifies its input still
+    does."""
     ints, transposed = torch.zeros(2, 3, dtype=torch.long, device="meta"), torch.zeros(3, 2, device="meta").t()
     operations: list[Callable[[], torch.Tensor]] = [
         lambda: ints + 1,
@@ -763,7 +760,7 @@ def test_counting_changes_no_result():
 
 
 def test_flops_of_full_fine_tuning_by_hand(gpt2):
-    """Everything trained: three times the forward pass of 24 D^2 L a position, 4 D L a pair, 2 D V a logit."""
+    """Training everything takes three times the forward pass of 24 D^2 L a position, 4 D L a pair, 2 D V a logit."""
     width, layers, vocabulary = 32, 3, 3072
     sketch = gpt2.engine(Full().adapt(gpt2.sketch(), gpt2.context()))
     fitted = training_flops(sketch)
@@ -775,14 +772,14 @@ def test_flops_of_full_fine_tuning_by_hand(gpt2):
 
 
 def test_flops_of_a_frozen_trunk_by_hand(gpt2):
-    """With the head alone trained there is one pass through the trunk and two through the head, not 6 N."""
+    """Training only the head takes one pass through the trunk and two through the head, not 6 N."""
     fitted = training_flops(gpt2.engine(ROWS["last-head"].adapt(gpt2.sketch(), gpt2.context())))
     assert fitted.per_position == pytest.approx(24 * 32**2 * 3, rel=1e-3)
     assert fitted.per_logit == pytest.approx(2 * 2 * 32 * 3072, rel=1e-3)
 
 
 def test_the_exact_path_does_less(gpt2):
-    """Logits where they are read alone cost less than logits everywhere."""
+    """Logits only where they are read cost less than logits everywhere."""
     for label in ("prompt", "last-head"):
         sketch = gpt2.engine(ROWS[label].adapt(gpt2.sketch(), gpt2.context()))
         executed, plain = (training_flops(each) for each in (sketch, sketch.on_plain_path()))
@@ -795,7 +792,7 @@ def test_passes_that_follow_no_formula_are_refused():
     fitted = fit_flops(list(zip(SHAPES, flops, strict=True)))
     assert (fitted.per_position, fitted.per_pair, fitted.per_logit) == pytest.approx((1000, 3, 50))
     assert (fitted.per_chosen_pair, fitted.per_pass) == pytest.approx((7, 900))
-    with pytest.raises(ArithmeticError, match="5 passes"):  # as many unknowns as passes explain anything
+    with pytest.raises(ArithmeticError, match="5 passes"):  # with as many unknowns as passes, anything fits
         fit_flops(list(zip(SHAPES[:5], flops[:5], strict=True)))
     flops[3] += 5000
     with pytest.raises(ArithmeticError, match="took"):

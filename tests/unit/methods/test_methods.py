@@ -1,4 +1,4 @@
-"""Each method does what its paper says: against the formula written out, and against peft where peft is right."""
+"""Each method does what its paper says, compared with the written-out formula, and with peft where peft is right."""
 
 import copy
 from dataclasses import replace
@@ -41,7 +41,7 @@ def loss_of(world: World, adapted: AdaptedModel, pairs=None) -> torch.Tensor:
 
 @pytest.mark.parametrize("targets", [None, "all-linear"], ids=["attention", "all"])
 def test_lora_is_its_formula(world, targets):
-    """With B not zero, a target gives x W + bias + (alpha / rank) x A B, and the rest of the model is untouched."""
+    """With nonzero B, a target gives x W + bias + (alpha / rank) x A B, and the rest of the model is unchanged."""
     method = LoRA(rank=4, alpha=7, target_modules=targets)
     original, adapted = world.parts(), world.adapt(method)
     disturb(adapted, scale=0.3)
@@ -70,14 +70,15 @@ def test_lora_begins_as_the_model(world):
 
 
 def test_lora_default_targets_are_the_attention_projections(worlds):
-    """By default what makes queries, keys and values in the family: c_attn for GPT-2; three matrices for Llama."""
+    """The default is whatever produces queries, keys and values in the family: c_attn for GPT-2; three matrices for
+    Llama."""
     found = {name: world.adapt(LoRA()).notes["target_modules"] for name, world in worlds.items()}
     assert found["gpt2"] == [f"transformer.h.{i}.attn.c_attn" for i in range(3)]
     assert {name.rsplit(".", 1)[-1] for name in found["llama"]} == {"q_proj", "k_proj", "v_proj"}
 
 
 def test_a_target_that_matches_nothing_is_refused(world):
-    """A target that matches no matrix is an error that names the nearest and lists what there is."""
+    """A target that matches no matrix is an error that names the nearest and lists the available ones."""
     real = {"gpt2": "c_attn", "llama": "q_proj"}[world.prototype.config.model_type]
     with pytest.raises(ConfigError) as caught:
         world.adapt(LoRA(target_modules=(real, real + "x")))
@@ -88,14 +89,14 @@ def test_a_target_that_matches_nothing_is_refused(world):
 
 
 def test_the_head_is_no_target(world):
-    """Head and embeddings are no weight matrices of the blocks: naming one is an error."""
+    """Head and embeddings are not weight matrices of the blocks: naming one is an error."""
     for name in ("lm_head", "wte", "embed_tokens"):
         with pytest.raises(ConfigError, match="matches no weight matrix"):
             world.adapt(LoRA(target_modules=(name,)))
 
 
 def test_c_proj_is_attention_and_mlp(gpt2):
-    """What matched is in the notes: `c_proj` matches attention and MLP, `attn.c_proj` attention alone."""
+    """The notes list what matched: `c_proj` matches attention and MLP, `attn.c_proj` only attention."""
     both = gpt2.adapt(LoRA(target_modules=("c_proj",))).notes["target_modules"]
     assert both == sorted(f"transformer.h.{i}.{part}.c_proj" for i in range(3) for part in ("attn", "mlp"))
     adapted = gpt2.adapt(LoRA(target_modules=("attn.c_proj",)))
@@ -104,7 +105,7 @@ def test_c_proj_is_attention_and_mlp(gpt2):
 
 
 def test_what_is_noted_is_what_is_trained(world):
-    """The matched names of the notes are exactly the modules that carry trained tensors."""
+    """The names matched in the notes are exactly the modules with trained tensors."""
     for targets in (None, "all-linear"):
         adapted = world.adapt(LoRA(target_modules=targets))
         assert {name.split(".lora_")[0] for name in adapted.trained_parameters()} == set(
@@ -113,7 +114,7 @@ def test_what_is_noted_is_what_is_trained(world):
 
 
 def test_a_rank_above_the_matrix_is_refused(world):
-    """A rank above the smaller side of a target is an error that says which, and how much would do."""
+    """A rank above the smaller side of a target is an error that names the target and the largest possible rank."""
     with pytest.raises(ConfigError, match=r"rank = 4096 is above the smaller side of .*: at most \d+"):
         world.adapt(LoRA(rank=4096))
 
@@ -139,7 +140,7 @@ def peft_lora(world: World, adapted: AdaptedModel, method: LoRA) -> PeftModel:
 
 
 def test_lora_equals_pefts(world):
-    """Loss and gradients are those of peft's own LoRA with the same weights, on unpadded sequences."""
+    """With the same weights, loss and gradients are those of peft's LoRA on unpadded sequences."""
     method = LoRA(rank=4, target_modules="all-linear")
     adapted = world.adapt(method)
     disturb(adapted)
@@ -174,7 +175,7 @@ def test_a_prompt_begins_from_its_text(world):
 @pytest.mark.parametrize("init", ["text", "vocabulary"])
 @pytest.mark.parametrize("count", [1, 5, 20, 100])
 def test_a_prompt_begins_from_distinct_vocabulary_rows(gpt2, init, count):
-    """Whatever its length, a prompt begins from rows of the token embedding, all distinct."""
+    """A prompt of any length begins with distinct rows of the token embedding."""
     method = PromptTuning(num_virtual_tokens=count, init=init)
     tokens = method.initial_tokens(gpt2.context()).tolist()
     assert len(set(tokens)) == len(tokens) == count
@@ -222,7 +223,7 @@ def peft_prompt(world: World, adapted: AdaptedModel) -> PeftModel:
 
 
 def test_prompt_tuning_equals_pefts_unpadded(world):
-    """Loss and gradient are those of peft's own prompt tuning with the same prompt, on unpadded sequences."""
+    """With the same prompt, loss and gradient are those of peft's prompt tuning on unpadded sequences."""
     adapted = world.adapt(PromptTuning(num_virtual_tokens=6))
     disturb(adapted)
     theirs = peft_prompt(world, adapted)
@@ -270,7 +271,7 @@ def test_a_left_padded_prompt_is_right_where_pefts_is_not(gpt2):
 
 
 def moved(world: World, method) -> tuple[AdaptedModel, set[str]]:
-    """Train two steps; the names of the tensors that moved."""
+    """Train two steps; return the names of the tensors that changed."""
     loop = world.loop(method, max_epochs=1, global_batch_size=6)
     adapted = loop.model.adapted
     before = {name: p.detach().clone() for name, p in adapted.parts.model.named_parameters()}
@@ -279,7 +280,7 @@ def moved(world: World, method) -> tuple[AdaptedModel, set[str]]:
 
 
 def test_an_untied_head_leaves_the_embeddings(gpt2):
-    """Untied, a true copy of the embedding is trained: `wte` keeps its bits, and the config says so."""
+    """Untied, a true copy of the embedding is trained: `wte` is bit-equal, and the config says so."""
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     assert changed == {"lm_head.weight"} == set(adapted.trained_parameters())
     assert torch.equal(adapted.parts.token_embedding.weight, gpt2.prototype.transformer.wte.weight)
@@ -295,7 +296,7 @@ def test_an_untied_head_begins_as_the_model(gpt2):
 
 
 def test_an_untied_head_survives_transformers(gpt2, tmp_path):
-    """What is saved says `tie_word_embeddings=False`, so that transformers reads the head back untied."""
+    """The saved config has `tie_word_embeddings=False`, so transformers loads the head untied."""
     adapted, _ = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     adapted.parts.model.save_pretrained(tmp_path)
     again = type(gpt2.prototype).from_pretrained(tmp_path).eval()
@@ -305,8 +306,7 @@ def test_an_untied_head_survives_transformers(gpt2, tmp_path):
 
 
 def test_a_tied_head_moves_the_embeddings(gpt2):
-    """Tied, the head is the embedding: both move together, one tensor is counted, and the notes say it in
-    words."""
+    """Tied, head and embedding change together, one tensor is counted, and the notes say so."""
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="tied"))
     assert changed == {"transformer.wte.weight"}
     assert adapted.parts.head.weight is adapted.parts.token_embedding.weight
@@ -321,7 +321,7 @@ def test_a_tied_head_moves_the_embeddings(gpt2):
 
 
 def test_a_frozen_head_stays(world):
-    """Frozen, neither head nor embedding moves; blocks and final norm do, and nothing below them."""
+    """With a frozen head, neither head nor embedding changes; blocks and final norm do, and nothing below them."""
     adapted, changed = moved(world, LastLayers(num_blocks=2))
     names = {id(p): name for name, p in adapted.parts.model.named_parameters()}
     expected = {names[id(p)] for block in adapted.parts.blocks[-2:] for p in block.parameters()}
@@ -331,8 +331,7 @@ def test_a_frozen_head_stays(world):
 
 
 def test_heads_of_their_own(worlds):
-    """Where head and embedding are two tensors, `untied` trains the head that is there, and `tied` is
-    refused."""
+    """If head and embedding are two tensors, `untied` trains the existing head, and `tied` is refused."""
     llama = worlds["llama"]
     adapted, changed = moved(llama, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     assert changed == {"lm_head.weight"}
@@ -349,13 +348,13 @@ def test_heads_of_their_own(worlds):
     ],
 )
 def test_last_layers_that_are_not_there_are_refused(world, method, says):
-    """More blocks than there are, or nothing to train, is an error in words."""
+    """More blocks than the model has, or nothing to train, is an error with a clear message."""
     with pytest.raises(ConfigError, match=says):
         world.adapt(method)
 
 
 def test_a_missing_norm_is_refused(gpt2):
-    """`final_norm` where there is no final norm is an error, and without it the blocks are trained."""
+    """`final_norm` without a final norm is an error; otherwise the blocks are trained."""
     parts = gpt2.parts()
     parts.final_norm = None
     with pytest.raises(ConfigError, match="has no final norm"):
@@ -392,7 +391,7 @@ TEXT = {
 
 
 def gemma3() -> ModelParts:
-    """Gemma 3 that reads images, too: a vision tower with matrices of the same names, and a projector."""
+    """A Gemma 3 that also reads images: a vision tower with matrices of the same names, and a projector."""
     torch.manual_seed(0)
     config = Gemma3Config(
         text_config=TEXT, vision_config={**IMAGES, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
@@ -401,7 +400,8 @@ def gemma3() -> ModelParts:
 
 
 def gemma4() -> ModelParts:
-    """Gemma 4 that reads images, too, without embeddings in every block: peft knows no layer of its vision tower."""
+    """A Gemma 4 that also reads images, without embeddings in every block: peft supports no layer of its vision
+    tower."""
     torch.manual_seed(0)
     text = {**TEXT, "hidden_size_per_layer_input": 0, "layer_types": ["full_attention"] * 2, "attention_bias": False}
     vision = {**IMAGES, "num_key_value_heads": 2, "head_dim": 8}
@@ -415,7 +415,7 @@ def gemma4() -> ModelParts:
     "method", [LoRA(rank=2), DoRA(rank=2), IA3(), Full(), BitFit()], ids=lambda m: type(m).__name__
 )
 def test_of_a_model_that_reads_images_the_text_is_trained(made, method, gpt2):
-    """What a text does not pass through gets no gradient, and so is neither trained nor counted as trained."""
+    """Parts that text does not pass through get no gradient, so they are neither trained nor counted as trained."""
     if (made, type(method)) == (gemma4, BitFit):
         with pytest.raises(ConfigError, match="has no biases"):
             method.adapt(made(), gpt2.context())
@@ -432,7 +432,7 @@ def test_of_a_model_that_reads_images_the_text_is_trained(made, method, gpt2):
 
 
 def test_what_peft_is_told_of_an_ordinary_model(world):
-    """Endings, as peft's own configurations have them, where they mean the blocks' matrices alone."""
+    """peft gets name endings, as in its own configurations, if they match only the blocks' matrices."""
     for method in (LoRA(rank=2), IA3()):
         config = world.adapt(method).peft_config
         assert all("." not in name or name == "mlp.c_proj" for name in config.target_modules)
@@ -447,7 +447,7 @@ def test_what_peft_is_told_of_an_ordinary_model(world):
     ids=["lora", "lora-all", "prompt"],
 )
 def test_peft_reads_what_is_saved(world, method, tmp_path):
-    """An adapter is saved in peft's format: peft loads it onto the same model and gives the same logits."""
+    """An adapter is saved in peft's format: loaded by peft onto the same model, it gives the same logits."""
     adapted = world.adapt(method)
     disturb(adapted)
     save_adapter(adapted, tmp_path, ORIGIN)
@@ -483,7 +483,7 @@ def test_an_adapter_of_another_shape_is_refused(gpt2, tmp_path):
 
 
 def test_a_changed_adapter_is_refused(gpt2, tmp_path):
-    """A tensor file that was changed or cut short after it was written is refused."""
+    """A tensor file that was changed or truncated after it was written is refused."""
     save_adapter(gpt2.adapt(LoRA(rank=4)), tmp_path, ORIGIN)
     file = tmp_path / "adapter_model.safetensors"
     content = file.read_bytes()
@@ -498,7 +498,7 @@ def test_a_changed_adapter_is_refused(gpt2, tmp_path):
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"label": 1}'])
 @pytest.mark.parametrize("folder", ["out/runs/lora/0/adapter", "copied"])
 def test_a_damaged_manifest_says_what_to_do(tmp_path, content, folder):
-    """A missing or malformed manifest is one message with a remedy: a run is made again, a copy copied again."""
+    """A missing or malformed manifest gives one message with a remedy: rerun a run, copy a copy again."""
     place = tmp_path / folder
     place.mkdir(parents=True)
     if content is not None:
@@ -523,10 +523,11 @@ OTHERS = ({"label": "b"}, {"kind": "dora"}, {"options": {"rank": 9}}, {"seed": 1
 
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: next(iter(other)))
 def test_an_adapter_of_another_run_is_refused(tmp_path, other):
-    """Label, kind, options, seed and base of an adapter are those of its record, or the message names which is not."""
+    """Label, kind, options, seed and base of an adapter must match its record, or the message names the one that
+    differs."""
     record = make_run("lora", "lora", 0, make_results().suite.model_dump(mode="json")).record
     mine = Origin("lora", "lora", record.options, "model", "main", record.provenance.model_fingerprint, None, 0)
     check_belongs(mine, record, tmp_path)
-    check_belongs(replace(mine, seed=None), record, tmp_path)  # adapters of earlier versions do not name their seed
+    check_belongs(replace(mine, seed=None), record, tmp_path)  # adapters of earlier versions have no seed
     with pytest.raises(ResultsError, match=f"not the adapter of the record next to it: {next(iter(other))} is"):
         check_belongs(replace(mine, **other), record, tmp_path)

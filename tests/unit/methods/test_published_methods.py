@@ -1,4 +1,4 @@
-"""Methods beyond the assignment's: each against its paper's formula, and against peft with the same numbers."""
+"""Methods beyond the assignment's: each compared with its paper's formula, and with peft for the same numbers."""
 
 import copy
 
@@ -40,7 +40,7 @@ def loss_of(world: World, adapted: AdaptedModel, pairs=None) -> torch.Tensor:
     "method", [DoRA(rank=4), IA3(), PrefixTuning(num_virtual_tokens=6)], ids=["dora", "ia3", "prefix"]
 )
 def test_peft_reads_what_is_saved_and_agrees(world, method, tmp_path):
-    """peft loads what was saved onto the same model, and its loss on unpadded sequences is ours."""
+    """peft loads a saved adapter onto the same model, and its loss on unpadded sequences equals ours."""
     adapted = world.adapt(method)
     disturb(adapted)
     save_adapter(adapted, tmp_path, ORIGIN)
@@ -56,7 +56,7 @@ def test_peft_reads_what_is_saved_and_agrees(world, method, tmp_path):
 
 
 def test_dora_is_its_formula(world):
-    """A target gives x times m (W + s A B) / ||W + s A B||, s = alpha / rank, the norm over an output's inputs."""
+    """A target gives x times m (W + s A B) / ||W + s A B||, s = alpha / rank, with the norm over an output's inputs."""
     adapted = world.adapt(DoRA(rank=4, alpha=7))
     disturb(adapted, scale=0.3)
     before = block_matrices(world.parts())
@@ -71,7 +71,7 @@ def test_dora_is_its_formula(world):
 
 
 def test_dora_is_lora_with_a_magnitude_an_output(world):
-    """DoRA trains what LoRA trains and one number for each output more, and begins as the model."""
+    """DoRA trains what LoRA trains plus one number for each output, and starts as the unchanged model."""
     names = {n for n in world.adapt(DoRA()).trained_parameters() if "magnitude" not in n}
     assert names == set(world.adapt(LoRA()).trained_parameters())
     adapted = world.adapt(DoRA())
@@ -83,7 +83,8 @@ def test_dora_is_lora_with_a_magnitude_an_output(world):
 
 
 def test_ia3_is_its_formula(world):
-    """A target's output is scaled, a feed-forward target's input; there is nothing else, and it begins as the model."""
+    """A target's output is scaled, a feed-forward target's input; nothing else changes, and it starts as the unchanged
+    model."""
     adapted = world.adapt(IA3())
     assert torch.equal(loss_of(world, adapted), loss_of(world, world.adapt(Untuned())))
     disturb(adapted, scale=0.3)
@@ -102,8 +103,8 @@ def test_ia3_is_its_formula(world):
 
 
 def test_ia3_targets_that_match_nothing_are_refused(world):
-    """A target that matches nothing, and a family without known targets, are errors that list the matrices there
-    are."""
+    """A target that matches nothing, and a family without known targets, are errors that list the available
+    matrices."""
     with pytest.raises(ConfigError, match="feedforward_modules: 'nothing' matches no weight matrix"):
         world.adapt(IA3(feedforward_modules=("nothing",)))
     with pytest.raises(ConfigError, match="name target_modules"):
@@ -114,14 +115,14 @@ def test_ia3_targets_that_match_nothing_are_refused(world):
 
 
 def test_bitfit_trains_every_bias(gpt2):
-    """Every parameter called bias, that of norms too, and no other."""
+    """Every parameter called bias is trained, norm biases included, and no other."""
     trained = set(gpt2.adapt(BitFit()).trained_parameters())
     assert trained == {name for name, _ in gpt2.prototype.named_parameters() if name.rsplit(".", 1)[-1] == "bias"}
     assert "transformer.ln_f.bias" in trained and "transformer.h.0.attn.c_attn.bias" in trained
 
 
 def test_a_family_without_biases_is_refused(worlds):
-    """A Llama has no biases: bitfit says so, and what to do."""
+    """A Llama has no biases: bitfit is refused with a remedy."""
     with pytest.raises(ConfigError, match=r"LlamaForCausalLM has no biases.*leave this method out"):
         worlds["llama"].adapt(BitFit())
 
@@ -130,7 +131,7 @@ def test_a_family_without_biases_is_refused(worlds):
 
 
 def test_an_infix_stands_between_article_and_separator(world):
-    """The model reads document, prompt, separator and summary as one sequence with positions that run on."""
+    """The model reads document, prompt, separator and summary as one sequence with consecutive positions."""
     adapted = world.adapt(InfixTuning(num_virtual_tokens=4))
     disturb(adapted)
     pair = world.pairs[0]
@@ -145,7 +146,7 @@ def test_an_infix_stands_between_article_and_separator(world):
 
 
 def test_an_infix_is_saved_in_our_own_format(gpt2, tmp_path):
-    """peft's format would put the prompt in front: it is not written."""
+    """An infix is not saved in peft's format, which would put the prompt in front."""
     save_adapter(gpt2.adapt(InfixTuning()), tmp_path, ORIGIN)
     assert {path.name for path in tmp_path.iterdir()} == {"trained.safetensors", "triptych.json"}
 
@@ -154,8 +155,7 @@ def test_an_infix_is_saved_in_our_own_format(gpt2, tmp_path):
 
 
 def test_a_prefix_begins_where_the_prompt_begins(world):
-    """A prefix begins as the keys and values that prompt tuning's first prompt makes: same logits, same first
-    summary."""
+    """A prefix starts as the keys and values of prompt tuning's initial prompt: same logits, same first summary."""
     prefix, prompt = world.adapt(PrefixTuning(num_virtual_tokens=5)), world.adapt(PromptTuning(num_virtual_tokens=5))
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_a_prefix_begins_where_the_prompt_begins(world):
 
 
 def test_prefix_tuning_equals_pefts(world):
-    """The gradient is that of peft's own prefix tuning with the same prefix, on unpadded sequences."""
+    """With the same prefix, the gradient is that of peft's prefix tuning on unpadded sequences."""
     adapted = world.adapt(PrefixTuning(num_virtual_tokens=6))
     disturb(adapted)
     config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
@@ -188,16 +188,16 @@ def test_prefix_tuning_equals_pefts(world):
 
 
 def test_a_prefix_is_counted(world):
-    """Its parameters, outside the model, are added and trainable: P keys and P values in every layer."""
+    """A prefix's parameters, outside the model, count as added and trainable: P keys and P values in every layer."""
     adapted, base = world.adapt(PrefixTuning(num_virtual_tokens=6)), world.prototype.num_parameters()
-    width = {"gpt2": 32, "llama": 16}[world.prototype.config.model_type]  # of all key-value heads together
+    width = {"gpt2": 32, "llama": 16}[world.prototype.config.model_type]  # over all key-value heads
     counts = describe_parameters(adapted, base)
     assert counts.num_added_parameters == counts.num_trainable_parameters == 6 * 3 * 2 * width
     assert counts.num_total_parameters == base + counts.num_added_parameters
 
 
 def test_a_prefix_costs_attention_alone(world):
-    """In addition to the untuned forward pass, a prefix costs work that grows with the sequence, but no more logits."""
+    """Compared with the untuned forward pass, a prefix costs work that grows with the sequence, but no more logits."""
     passes = {}
     for method in (PrefixTuning(num_virtual_tokens=8), PrefixTuning(num_virtual_tokens=16)):
         sketch = method.adapt(world.sketch(), world.context())
@@ -208,7 +208,7 @@ def test_a_prefix_costs_attention_alone(world):
 
 
 def test_a_family_without_keys_is_refused():
-    """Mamba's layers keep states, for which prefix tuning is refused with a message."""
+    """Mamba's layers keep states instead of keys, so prefix tuning is refused with a message."""
     from triptych.contracts import Context, ModelParts
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Metrics against someone else's tool, and by hand; every number they give lies in its range."""
+"""Metrics compared with reference tools and values worked out by hand; every score lies in its range."""
 
 import difflib
 import logging
@@ -40,13 +40,14 @@ def shape(prediction: str, document: str = "", reference: str = "") -> dict[str,
     ],
 )
 def test_rouge_is_that_of_rouge_score(prediction):
-    """On texts with a sentence a line, the scores are rouge_score's own F1 times 100, all four of them."""
+    """For texts with one sentence per line, all four scores are rouge_score's F1 times 100."""
     expected = PLAIN.score(REFERENCE, prediction)
     assert rouge(prediction) == {name: pytest.approx(100 * expected[name].fmeasure, abs=1e-12) for name in TYPES}
 
 
 def test_rouge_by_hand():
-    """Scores worked out by hand: 3 of 4 words and 2 of 3 bigrams shared; stemming joins `reopened` and `reopens`."""
+    """Scores worked out by hand: 3 of 4 words and 2 of 3 bigrams are shared; stemming joins `reopened` and
+    `reopens`."""
     scores = rouge("the bank reopened today", "the bank reopens now")
     assert scores["rouge1"] == pytest.approx(75) and scores["rouge2"] == pytest.approx(200 / 3)
     assert scores["rougeL"] == scores["rougeLsum"] == pytest.approx(75)
@@ -54,24 +55,23 @@ def test_rouge_by_hand():
 
 
 def test_summary_level_rouge_needs_lines():
-    """With sentences on lines rougeLsum is not rougeL, and sentences on one line are split to the same
-    score."""
+    """With one sentence per line rougeLsum is not rougeL, and sentences on one line are split to the same score."""
     swapped = "The bank reopens on Monday.\nPolice arrested two men on Friday."
     scores = rouge(swapped)
     assert scores["rougeLsum"] == pytest.approx(100) and scores["rougeL"] < 60
     assert rouge(swapped.replace("\n", " ")) == scores
     one_line = PLAIN.score(REFERENCE.replace("\n", " "), swapped.replace("\n", " "))
-    assert one_line["rougeLsum"] == one_line["rougeL"]  # the trap itself, in the plain tool
+    assert one_line["rougeLsum"] == one_line["rougeL"]  # the trap, in the plain tool
 
 
 def test_lines_are_sentences_where_there_are_lines():
-    """A text of several lines is taken as it is; one line is split at its sentences."""
+    """A text of several lines is used as it is; a single line is split into sentences."""
     assert sentence_per_line(" A b. C d.\nE f. ") == "A b. C d.\nE f."
     assert sentence_per_line("Mr. A left. B stayed.\n") == "Mr. A left.\nB stayed."
 
 
 def test_what_is_scored_is_the_prediction_alone():
-    """The score is of the text given, whatever the document; an echoed document lowers it."""
+    """Only the given text is scored, whatever the document; an echoed document lowers the score."""
     document = "Police arrested two men on Friday after a long chase through the town, and much else happened besides."
     summary = "Police arrested two men on Friday."
     assert RougeScore().score(summary, REFERENCE, document) == rouge(summary)
@@ -79,7 +79,7 @@ def test_what_is_scored_is_the_prediction_alone():
 
 
 def test_length_rules_rouge_and_is_reported():
-    """The same content at another length has another ROUGE score, and the length is reported with it."""
+    """The same content at another length has another ROUGE score, so the length is reported with it."""
     short, long = (
         "Police arrested two men.",
         "Police arrested two men on Friday. The bank reopens on Monday, it is said.",
@@ -91,7 +91,7 @@ def test_length_rules_rouge_and_is_reported():
 
 @pytest.mark.parametrize("nothing", ["", " \n ", "?!", "…"])
 def test_an_empty_prediction_scores_zero_and_is_counted(nothing):
-    """A prediction without a word scores 0 and is counted as empty."""
+    """A prediction without words scores 0 and is counted as empty."""
     assert rouge(nothing) == dict.fromkeys(TYPES, 0.0)
     assert rouge("a", nothing) == dict.fromkeys(TYPES, 0.0)
     scores = shape(nothing, "some document", REFERENCE)
@@ -103,14 +103,14 @@ def test_an_empty_prediction_scores_zero_and_is_counted(nothing):
 
 
 def test_signature_says_what_scores_depend_on():
-    """The ROUGE signature names types, statistic, stemmer, sentence rule and the version of rouge_score."""
+    """The ROUGE signature gives types, statistic, stemmer, sentence rule and the version of rouge_score."""
     signature = RougeScore().signature()
     assert signature.startswith("rouge1+rouge2+rougeL+rougeLsum|F1|stemmer:yes|sentences:lines-or-triptych-2|")
     assert f"rouge_score:{version('rouge_score')}|" in signature
 
 
 def test_scoring_is_silent(caplog, capfd):
-    """Making and using the scorer prints and logs nothing."""
+    """Creating and using the scorer prints and logs nothing."""
     with caplog.at_level(logging.DEBUG):
         RougeScore().score("a", "b", "c")
     assert not caplog.records and capfd.readouterr() == ("", "")
@@ -130,7 +130,7 @@ def test_text_shape_by_hand():
 
 
 def test_words_keep_what_belongs_together():
-    """Numbers, contractions and compounds are one word; case and punctuation around words do not count."""
+    """Numbers, contractions and compounds are one word; case and surrounding punctuation do not count."""
     assert shape_words("“Don't pay $3,500.50,” said U.S.-born O’Neil: well-known?") == [
         "don't",
         "pay",
@@ -146,7 +146,7 @@ def test_words_keep_what_belongs_together():
 @settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.lists(st.sampled_from("abcd"), max_size=30))
 def test_longest_span_is_difflibs(a, b):
-    """The longest common span is as long as the one that Python's difflib finds."""
+    """The longest common span is as long as the one found by Python's difflib."""
     match = difflib.SequenceMatcher(None, a, b, autojunk=False).find_longest_match()
     assert longest_common_span(a, b) == match.size
 
@@ -154,7 +154,7 @@ def test_longest_span_is_difflibs(a, b):
 @settings(deadline=None)
 @given(texts, texts, texts)
 def test_scores_lie_in_their_range(prediction, reference, document):
-    """Every registered metric gives finite numbers under the same names for any text: shares in 0-1, ROUGE in 0-100."""
+    """Every registered metric gives finite numbers under fixed names for any text: shares in 0-1, ROUGE in 0-100."""
     assert {"rouge", "text-shape"} <= set(registered(Metric))
     assert all(0 <= value <= 100 for value in rouge(prediction, reference).values())
     scores = shape(prediction, document, reference)
@@ -165,7 +165,7 @@ def test_scores_lie_in_their_range(prediction, reference, document):
 
 @pytest.mark.parametrize("name", ["rouge1", "loss", "targets", "empty", "prediction_words", "share_at_cap"])
 def test_a_score_cannot_take_the_name_of_another_field(name):
-    """A metric whose score is named like a field of ROUGE, the text's shape or the loss is refused and not lost."""
+    """A metric whose score is named like a field of ROUGE, the text shape or the loss is refused."""
 
     class Own(Metric):
         """One score."""

@@ -1,4 +1,4 @@
-"""The quick ROUGE is rouge_score's own, bit for bit."""
+"""The fast ROUGE equals rouge_score's, bit for bit."""
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ sentences = st.lists(st.lists(st.sampled_from("abcde"), max_size=12), max_size=6
 
 
 class BySpaces(Tokenizer):
-    """Tokens as they are."""
+    """Splits at spaces."""
 
     def tokenize(self, text: str) -> list[str]:
         return text.split()
@@ -28,14 +28,14 @@ SCORER = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rouge3", "rougeL", "roug
 @settings(deadline=None, max_examples=300)
 @given(tokens, tokens)
 def test_common_places_are_those_of_rouge_score(reference, prediction):
-    """Of several longest common subsequences, the one that rouge_score's table leads to is found."""
+    """Of several longest common subsequences, the one from rouge_score's table is found."""
     assert subsequences.common_places(reference, prediction) == rouge_scorer.lcs_ind(reference, prediction)
 
 
 @settings(deadline=None, max_examples=300)
 @given(sentences, sentences)
 def test_scores_are_those_of_rouge_score(reference, prediction):
-    """Every precision, recall and F1 has the bits of rouge_score's."""
+    """Every precision, recall and F1 is bit-equal to rouge_score's."""
     expected = SCORER.score(*("\n".join(" ".join(line) for line in lines) for lines in (reference, prediction)))
     flat = [[token for line in lines for token in line] for lines in (reference, prediction)]
     for n in (1, 2, 3):
@@ -46,7 +46,7 @@ def test_scores_are_those_of_rouge_score(reference, prediction):
 
 @pytest.mark.parametrize("size", [63, 64, 65, 500])
 def test_long_sequences(size):
-    """Sequences longer than a machine's word are no special case."""
+    """Sequences longer than a machine word are handled too."""
     reference, prediction = [str(i % 17) for i in range(size)], [str(i * 5 % 23) for i in range(size)]
     assert subsequences.common_places(reference, prediction) == rouge_scorer.lcs_ind(reference, prediction)
 
@@ -59,7 +59,7 @@ TEXTS = st.lists(PIECES, max_size=25).map(" ".join)
 
 @pytest.mark.parametrize("language", ["english", "any", "german", "turkish"])
 def test_texts_score_as_rouge_score_scores_them(language):
-    """Tokenised line by line and stemmed once, texts of any script have the bits of rouge_score with its tokenizer."""
+    """Texts in any script, tokenized by line and stemmed once, are bit-equal to rouge_score with its tokenizer."""
     metric = RougeScore(language=language)
     own = DefaultTokenizer(use_stemmer=True) if language == "english" else tokenizer(language)
     plain = rouge_scorer.RougeScorer(list(records.ROUGE_TYPES), tokenizer=own)

@@ -96,8 +96,7 @@ def made(kind: str, **settings):
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def saved(request, tmp_path_factory):
-    """A family's folder with a neutral generation_config.json, and the summaries it gives with one beam and with
-    two."""
+    """A family's folder with a neutral generation_config.json, and its summaries with one beam and with two."""
     folder = tmp_path_factory.mktemp("family")
     FAMILIES[request.param]().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -105,7 +104,7 @@ def saved(request, tmp_path_factory):
 
 
 def summaries(model, machine, own: bool) -> list:
-    """What a model writes about three documents, greedily and with two beams."""
+    """A model's summaries of three documents, greedy and with two beams."""
     engine = under_engine(AdaptedModel(take_apart(model)), Template((), (3, 4), 0), machine)
     engine = with_abilities(engine, own_decoding=own and own_loop_agrees(engine))
     documents = [torch.arange(2 + n, 14 + 3 * n).numpy() for n in (5, 9, 40)]
@@ -113,7 +112,7 @@ def summaries(model, machine, own: bool) -> list:
 
 
 def check_settings(folder, machine, own: bool, cases: dict[str, dict]) -> None:
-    """With each of these in generation_config.json, and with what is no JSON, summaries are those without it."""
+    """With each of these in generation_config.json, and with invalid JSON, the summaries are unchanged."""
     expected = summaries(BaseModel(str(folder)).load(), machine, own)
     for name, settings in cases.items():
         (folder / "generation_config.json").write_text(json.dumps(settings))
@@ -128,8 +127,7 @@ def check_settings(folder, machine, own: bool, cases: dict[str, dict]) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_no_setting_of_a_model_reaches_its_summaries(saved, machine, own):
-    """Whatever generation_config.json holds, summaries are those without it: by this engine's loop and by
-    transformers'."""
+    """Summaries do not depend on generation_config.json, with this engine's loop and with transformers'."""
     check_settings(
         saved, machine, own, {"all": {key: value for part in HOSTILE.values() for key, value in part.items()}}
     )
@@ -137,13 +135,13 @@ def test_no_setting_of_a_model_reaches_its_summaries(saved, machine, own):
 
 @pytest.mark.parametrize("own", [True, False])
 def test_nor_does_any_of_them_alone(tmp_path, machine, own):
-    """The same of each kind of setting by itself, of GPT-2."""
+    """Each kind of setting by itself leaves GPT-2's summaries unchanged."""
     FAMILIES["gpt2"]().save_pretrained(tmp_path)
     check_settings(tmp_path, machine, own, HOSTILE)
 
 
 def test_settings_in_config_json_do_not_enter_either(saved, machine):
-    """Older models keep generation settings in config.json: they have no effect."""
+    """Generation settings in config.json, as in older models, have no effect."""
     expected = summaries(BaseModel(str(saved)).load(), machine, False)
     config = json.loads((saved / "config.json").read_text())
     odd = {
@@ -162,7 +160,7 @@ def test_settings_in_config_json_do_not_enter_either(saved, machine):
 
 
 def test_one_token_ends_a_summary_for_every_row(tmp_path, machine):
-    """Of several EOS ids the tokenizer's own alone ends a summary: every method is trained to write that one."""
+    """Of several EOS ids only the tokenizer's ends a summary: every method is trained to write that one."""
     model = random_gpt2()
     plain = copy.deepcopy(model)
     model.generation_config = GenerationConfig(eos_token_id=[0, *range(5, 3000)])

@@ -1,4 +1,5 @@
-"""GGUF files, made here by the package gguf from the embedded model: read through transformers, or refused clearly."""
+"""GGUF files, made here from the embedded model with the gguf package: read through transformers, or clearly
+refused."""
 
 import json
 import shutil
@@ -29,7 +30,7 @@ NAMES = {
 
 
 def write_gguf(file: Path, architecture: str = "gpt2") -> None:
-    """The embedded model and its tokenizer as llama.cpp's converter lays them out."""
+    """Write the embedded model and its tokenizer in the layout of llama.cpp's converter."""
     gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install 'triptych[gguf]'")
     model, config = BaseModel("tiny").load(), BaseModel("tiny").config
     tokens = json.loads((Tiny().folder() / "tokenizer.json").read_text())
@@ -51,7 +52,7 @@ def write_gguf(file: Path, architecture: str = "gpt2") -> None:
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight":
             continue
-        if name.endswith("wpe.weight"):  # transformers takes GPT-2's 1024 positions for granted
+        if name.endswith("wpe.weight"):  # transformers assumes GPT-2's 1024 positions
             tensor = torch.cat([tensor, torch.zeros(1024 - len(tensor), tensor.shape[1])])
         name, kind = name.removeprefix("transformer.").rsplit(".", 1)
         name = f"{name}.{kind}" if name in ("wte", "wpe") else name
@@ -70,14 +71,14 @@ def write_gguf(file: Path, architecture: str = "gpt2") -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder that holds one GGUF file and nothing else."""
+    """A folder that contains only one GGUF file."""
     place = tmp_path_factory.mktemp("gguf")
     write_gguf(place / "tiny-F32.gguf")
     return place
 
 
 def test_a_gguf_file_is_the_model_that_it_was_made_from(folder, monkeypatch, tmp_path):
-    """A file, or a folder with one in it, gives the weights, the configuration and the tokenizer of its origin."""
+    """A file, or a folder with one in it, gives the original weights, configuration and tokenizer."""
     elsewhere = tmp_path / "tiny-F32.gguf"
     elsewhere.write_bytes(b"a file of the same name in the working folder is not read")
     monkeypatch.chdir(tmp_path)
@@ -107,7 +108,7 @@ def test_the_fingerprint_is_of_the_file(folder, tmp_path):
 
 
 def test_which_file_is_meant_is_asked(folder, tmp_path):
-    """Two files in a folder, and a file that is not there, are one message each."""
+    """Two files in a folder, and a missing file, give one message each."""
     for name in ("a.gguf", "b.gguf"):
         shutil.copy(folder / "tiny-F32.gguf", tmp_path / name)
     with pytest.raises(ModelError, match=r"holds 2 GGUF files \(a.gguf, b.gguf\)"):
@@ -117,7 +118,7 @@ def test_which_file_is_meant_is_asked(folder, tmp_path):
 
 
 def test_an_architecture_that_transformers_does_not_read_is_told(tmp_path):
-    """An architecture without a reader, and a damaged file, are one message each that names the file."""
+    """An architecture without a reader, and a damaged file, give one message each that names the file."""
     write_gguf(tmp_path / "odd.gguf", "t-rex")
     for content in (None, b"GGUF\x03\x00\x00\x00"):
         if content is not None:
@@ -127,7 +128,7 @@ def test_an_architecture_that_transformers_does_not_read_is_told(tmp_path):
 
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
-    """Where the package gguf is missing, the message says what to install."""
+    """Without the gguf package, the message says what to install."""
     monkeypatch.setattr(place, "is_gguf_available", lambda: False)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelError, match=r"pip install 'triptych\[gguf\]'"):
@@ -155,7 +156,7 @@ def test_a_gguf_file_is_compared(folder, workplace):
 
 
 def test_no_bar_of_the_reader_is_shown(folder, capsys):
-    """A GGUF file is read without the progress bar that transformers makes for it, as everything else is."""
+    """A GGUF file is read without transformers' progress bar, like everything else."""
     quiet_libraries()
     BaseModel(str(folder)).load()
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Models are taken apart by structure, whatever the family, and read from folders that hold nothing that can run."""
+"""Models are taken apart by structure, whatever the family, and read from folders without anything executable."""
 
 import copy
 
@@ -32,7 +32,7 @@ def family(request) -> str:
 
 @pytest.fixture
 def small_pairs(gpt2):
-    """Pairs whose tokens fit into the small vocabulary."""
+    """Pairs whose tokens fit the small vocabulary."""
     return [type(p)(p.id, p.document_ids[:20] % 61 + 2, p.summary_ids[:6] % 61 + 2) for p in gpt2.pairs[:4]]
 
 
@@ -42,7 +42,7 @@ def small_template(template):
 
 
 def test_every_family_is_taken_apart(family):
-    """Embedding, blocks, final norm and head are found by structure alone, and make up the model with its positions."""
+    """Embedding, blocks, final norm and head are found by structure, and with the positions make up the model."""
     parts = take_apart(random_model(family))
     assert (parts.vocabulary_size, parts.hidden_size, len(parts.blocks)) == (64, 32, 2)
     assert parts.token_embedding.weight.shape == parts.head.weight.shape == (64, 32)
@@ -57,7 +57,7 @@ def test_every_family_is_taken_apart(family):
 
 
 def test_our_loss_is_transformers_own(family, gpt2, small_pairs):
-    """On every family our loss equals transformers' `labels=` loss, the family's own scaling included."""
+    """On every family our loss equals transformers' `labels=` loss, including the family's scaling."""
     model = random_model(family)
     adapted = AdaptedModel(take_apart(model))
     template = small_template(gpt2.template)
@@ -97,7 +97,7 @@ def test_every_family_adapts_and_generates(family, gpt2, small_pairs):
 
 
 def test_what_the_trunk_reads_is_what_it_makes_of_ids(family):
-    """Token ids and their embeddings give the same logits, however the family scales what it embeds."""
+    """Token ids and their embeddings give the same logits, however the family scales its embeddings."""
     model = random_model(family)
     parts = take_apart(model)
     ids = torch.arange(2, 12)[None]
@@ -106,7 +106,7 @@ def test_what_the_trunk_reads_is_what_it_makes_of_ids(family):
 
 
 def test_untying_is_a_true_copy(gpt2):
-    """An untied head begins with the embedding's values in storage of its own; transformers is told."""
+    """An untied head starts with the embedding's values in its own storage; transformers is told."""
     parts = gpt2.parts()
     assert parts.tied
     untie_head(parts)
@@ -116,14 +116,14 @@ def test_untying_is_a_true_copy(gpt2):
 
 
 def test_what_is_no_causal_model_is_refused():
-    """A model without a linear head cannot be taken apart, and the message says what is needed."""
+    """A model without a linear head cannot be taken apart, and the message says what is required."""
     config = transformers.GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1)
     with pytest.raises(ModelError, match="a causal language model is needed"):
         take_apart(transformers.GPT2Model(config))
 
 
 def test_two_lists_of_blocks_are_refused(gpt2):
-    """Where two lists could be the blocks, nothing is guessed."""
+    """If two lists could be the blocks, nothing is guessed."""
     model = copy.deepcopy(gpt2.prototype)
     model.transformer.more = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
     with pytest.raises(ModelError, match="2 lists of 3 blocks"):
@@ -134,7 +134,7 @@ def test_two_lists_of_blocks_are_refused(gpt2):
 
 
 def test_a_folder_is_read_in_full(world):
-    """A folder gives the very weights that were saved, in fp32 and eval mode, and its sketch has the same shapes."""
+    """A folder gives exactly the saved weights, in fp32 and eval mode, and its sketch has the same shapes."""
     model = BaseModel(str(world.folder)).load()
     saved = world.prototype.state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
@@ -150,7 +150,7 @@ def test_half_precision_weights_are_read_as_fp32(world, tmp_path):
 
 
 def test_pickled_weights_are_refused(gpt2, tmp_path):
-    """A folder that holds pickled weights alone is refused, since they can run code."""
+    """A folder with only pickled weights is refused, since they can run code."""
     gpt2.prototype.config.save_pretrained(tmp_path)
     torch.save(gpt2.prototype.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="never read, since they can run code"):
@@ -158,7 +158,7 @@ def test_pickled_weights_are_refused(gpt2, tmp_path):
 
 
 def test_a_folder_without_a_model_is_told(tmp_path):
-    """A missing folder, and one without config.json, are each one clear message."""
+    """A missing folder, and one without config.json, give one clear message each."""
     with pytest.raises(ModelError, match="no model folder"):
         BaseModel(str(tmp_path / "nowhere")).load()
     with pytest.raises(ModelError, match=r"no config\.json"):
@@ -166,7 +166,7 @@ def test_a_folder_without_a_model_is_told(tmp_path):
 
 
 def test_weights_that_lack_tensors_are_refused(gpt2, tmp_path):
-    """A file in which tensors are missing is refused: transformers alone would make them up."""
+    """A file with missing tensors is refused: transformers alone would initialize them randomly."""
     from safetensors.torch import save_file
 
     gpt2.prototype.config.save_pretrained(tmp_path)
@@ -179,7 +179,7 @@ def test_weights_that_lack_tensors_are_refused(gpt2, tmp_path):
 
 
 def test_a_damaged_file_is_told(gpt2, tmp_path):
-    """A weight file that is cut short is one clear message with the folder's name."""
+    """A truncated weight file gives one clear message with the folder's name."""
     gpt2.prototype.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
@@ -188,7 +188,7 @@ def test_a_damaged_file_is_told(gpt2, tmp_path):
 
 
 def test_an_encoder_decoder_is_refused(tmp_path):
-    """T5 and its kind are refused by name."""
+    """T5 and similar models are refused by name."""
     transformers.T5Config(vocab_size=8, d_model=8, num_layers=1, num_heads=1).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="encoder-decoder"):
@@ -196,7 +196,7 @@ def test_an_encoder_decoder_is_refused(tmp_path):
 
 
 def test_remote_code_is_never_run(gpt2, tmp_path):
-    """A folder that brings its own Python is refused, and that code is not run."""
+    """A folder with its own Python code is refused, and that code is not run."""
     import json
 
     gpt2.prototype.save_pretrained(tmp_path)
@@ -210,7 +210,7 @@ def test_remote_code_is_never_run(gpt2, tmp_path):
 
 
 def test_the_fingerprint_is_of_config_and_weights(gpt2, tmp_path):
-    """The fingerprint is the same for the same content anywhere, and another for one changed weight or setting."""
+    """The fingerprint is the same for the same content anywhere, and changes with one weight or setting."""
     model = copy.deepcopy(gpt2.prototype)
     folders = [tmp_path / name for name in ("one", "two", "weight", "config")]
     for folder in folders[:2]:
@@ -226,7 +226,7 @@ def test_the_fingerprint_is_of_config_and_weights(gpt2, tmp_path):
 
 
 def test_the_embedded_model_is_whole():
-    """The embedded model loads by its name, has the tokenizer's vocabulary, and says that it is synthetic."""
+    """The embedded model loads by name, has the tokenizer's vocabulary, and says that it is synthetic."""
     parts = take_apart(BaseModel("tiny").load())
     assert parts.vocabulary_size == len(BaseModel("tiny").tokenizer) == VOCABULARY
     assert BaseModel("tiny").is_synthetic and not BaseModel("gpt2").is_synthetic

@@ -1,4 +1,4 @@
-"""Query, key and value projections are found in every family, so that LoRA's default means the same everywhere."""
+"""Query, key and value projections are found in every family, so LoRA's default means the same everywhere."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ NAMES = {
     "CTRL": ("Wq", "Wk", "Wv"),
     "GPTBigCode": ("c_attn",),
     "DeepseekV3": ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
-    "MiniMax": (*APART, "qkv_proj"),  # full attention in some blocks, another kind in the others
+    "MiniMax": (*APART, "qkv_proj"),  # full attention in some blocks, another kind in others
 }
 OTHERS = {
     "Mpt": {"vocab_size": 64, "d_model": 32, "n_heads": 4, "n_layers": 2},
@@ -58,14 +58,15 @@ def sketch(family: str):
 
 @pytest.mark.parametrize("family", NAMES)
 def test_the_default_targets_are_queries_keys_and_values(family):
-    """Each family's own names, fused or apart; in every block, and nothing but them, whatever peft's table says."""
+    """The default targets are the family's names, fused or separate, in every block, and nothing else, whatever peft's
+    table says."""
     parts = sketch(family)
     assert parts.attention_projections == NAMES[family]
     found = find_matrices(parts, parts.attention_projections, "target_modules")
     blocks = {id(block) for block in parts.blocks for name, m in block.named_modules() if m in found.values()}
     assert len(blocks) == len(parts.blocks)
     assert set(LoRA(rank=2).matched(parts)) == set(found) == set(DoRA(rank=2).matched(parts))
-    if NAMES[family] == APART:  # as many outputs as queries, keys and values have together
+    if NAMES[family] == APART:  # as many outputs as queries, keys and values together
         per_block = sum(matrix_shape(m)[1] for m in found.values()) // len(parts.blocks)
         config = parts.model.config.get_text_config()
         keys = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -74,7 +75,7 @@ def test_the_default_targets_are_queries_keys_and_values(family):
 
 
 def test_names_outside_of_an_attention_do_not_count():
-    """A matrix of such a name elsewhere is none of these, and a part of a set is none at all."""
+    """A matrix with such a name outside an attention does not count, nor does an incomplete set."""
     block = torch.nn.ModuleDict({"mlp": torch.nn.ModuleDict({name: torch.nn.Linear(2, 2) for name in APART})})
     assert query_key_value(torch.nn.ModuleList([block])) == ()
     half = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({name: torch.nn.Linear(2, 2) for name in APART[:2]})})
@@ -85,8 +86,7 @@ def test_names_outside_of_an_attention_do_not_count():
 
 
 def test_a_finished_run_keeps_the_targets_that_it_noted(worlds):
-    """A run whose default was another one, as in earlier versions, is adapted as it was; one with targets of its own
-    too."""
+    """A run with another default, as in earlier versions, is adapted as it was; so is one with its own targets."""
     world = worlds["llama"]
     noted = [f"model.layers.{i}.self_attn.{name}" for i in range(3) for name in ("q_proj", "v_proj")]
     record = make_results(("lora",)).runs[0].record
@@ -103,7 +103,7 @@ def test_a_finished_run_keeps_the_targets_that_it_noted(worlds):
 
 
 def test_seeds_with_other_targets_are_not_one_row():
-    """Where a version chose other targets by default, its seeds are not averaged with the present ones."""
+    """If an earlier version chose other default targets, its seeds are not averaged with current ones."""
     runs = [run for run in make_results(("lora",), seeds=(0, 1)).runs]
     assert len(runs) > 1
     for run in runs:

@@ -1,4 +1,4 @@
-"""A base model in 4 bits: who may be, what stays exact, and what is refused."""
+"""A base model in 4 bits: which methods support it, what stays exact, and what is refused."""
 
 import json
 import math
@@ -42,7 +42,7 @@ IDS = torch.arange(5, 25)[None]
 
 @pytest.fixture(scope="module")
 def bitsandbytes():
-    """The library, which is an extra."""
+    """The library, which is an extra dependency."""
     return pytest.importorskip("bitsandbytes", reason="needs the extra quant: pip install 'triptych[quant]'")
 
 
@@ -54,12 +54,12 @@ def quantised(world, bitsandbytes) -> BaseModel:
 
 @pytest.fixture
 def pretended(monkeypatch):
-    """The library seems to be there: what is refused before it is used is refused without it as well."""
+    """Pretend that the library is installed: early refusals can be tested without it."""
     monkeypatch.setattr(quantization, "is_bitsandbytes_available", lambda: True)
 
 
 def small_suite(folder: Path) -> Suite:
-    """A suite on a quantised model of 128 positions."""
+    """A small suite on a quantized model with 128 positions."""
     limits = Limits(document_tokens=40, summary_tokens=16)
     decoding = Decoding(max_new_tokens=16)
     return Suite(model=str(folder), data="newswire", model_quantization="nf4", limits=limits, decoding=decoding)
@@ -73,7 +73,7 @@ def method(kind: str) -> Method:
 
 
 def under_engine(world, model, kind: str) -> EngineModel:
-    """A loaded model under the engine, as a method changes it."""
+    """A loaded model under the engine, as changed by a method."""
     context = Context(world.tokenizer, torch.Generator().manual_seed(0), torch.arange(VOCABULARY))
     return EngineModel.assemble(model, lambda parts: method(kind).adapt(parts, context), world.template, world.machine)
 
@@ -102,7 +102,7 @@ def test_without_the_library_the_message_says_what_to_install(world, monkeypatch
 
 
 def test_methods_that_train_the_models_own_weights_are_refused_together(gpt2, pretended):
-    """One message names every method that would train weights in 4 bits and says what to do; no other is in it."""
+    """One message names all methods that would train 4-bit weights, and only these, and says what to do."""
     suite = small_suite(gpt2.folder)
     entries = [make_entry(kind, {}) for kind in (*OWN_WEIGHTS, *FROZEN_BASE)]
     with pytest.raises(
@@ -114,7 +114,7 @@ def test_methods_that_train_the_models_own_weights_are_refused_together(gpt2, pr
 
 
 def test_a_head_of_its_own_is_the_models_own_weight(gpt2):
-    """A head that last-layers unties is a weight of the model too, and is refused; unquantised nothing is."""
+    """A head untied by last-layers is a model weight too, and is refused; without quantization nothing is."""
     base = BaseModel(str(gpt2.folder), quantization="nf4")
     untied = make_entry("last-layers", {"num_blocks": 0, "final_norm": False, "head": "untied"}).plugin
     adapted = {"untied": sketch_model(base, untied)}
@@ -125,7 +125,7 @@ def test_a_head_of_its_own_is_the_models_own_weight(gpt2):
 
 @pytest.mark.parametrize("family", ["Falcon", "Mamba"])
 def test_families_that_cannot_be_quantised_are_refused(family):
-    """A family without matrices of the usual kinds, or one that computes otherwise, is refused by its structure."""
+    """A family without matrices of the usual kinds, or with other computations, is refused by its structure."""
     if family == "Mamba":
         from transformers import MambaConfig, MambaForCausalLM
 
@@ -138,7 +138,7 @@ def test_families_that_cannot_be_quantised_are_refused(family):
 
 
 def test_a_gguf_file_is_refused(pretended):
-    """Transformers does not quantise what it reads from a GGUF file: it is refused, with what to give instead."""
+    """Transformers does not quantize a GGUF file: it is refused, with the alternative."""
     base = BaseModel("model.gguf", quantization="nf4")
     base.__dict__["place"] = Place(".", Path("model.gguf"))
     with pytest.raises(ModelError, match=r"'model\.gguf' is a GGUF file, which cannot be quantized"):
@@ -146,7 +146,7 @@ def test_a_gguf_file_is_refused(pretended):
 
 
 def test_runs_on_unlike_bases_share_no_table():
-    """Runs with and without a quantised base are refused by that key; records without it are unquantised."""
+    """Runs with and without a quantized base are refused by that key; records without it count as unquantized."""
     results = make_results(labels=("untuned", "lora"), seeds=(0,))
     first, second = results.runs[0], results.runs[1]
     assert first.setting("model_quantization") == "none"
@@ -158,7 +158,7 @@ def test_runs_on_unlike_bases_share_no_table():
 
 
 def test_an_adapter_serves_on_the_base_that_it_was_trained_on(world):
-    """The fingerprint of a quantised base is another; an adapter that was trained on it is refused elsewhere."""
+    """A quantized base has another fingerprint; an adapter trained on it is refused elsewhere."""
     plain = BaseModel(str(world.folder))
     base = replace(plain, quantization="nf4")
     assert base.fingerprint == f"{plain.fingerprint}+nf4"
@@ -172,7 +172,7 @@ def test_an_adapter_serves_on_the_base_that_it_was_trained_on(world):
 
 
 def test_matrices_of_the_blocks_alone_are_in_4_bits(quantised, world):
-    """The matrices of all blocks are quantised; head, embeddings, norms, biases and counts stay the same."""
+    """The matrices of all blocks are quantized; head, embeddings, norms, biases and counts are unchanged."""
     model, plain = quantised.load(), replace(quantised, quantization="none").load()
     layers = dict(quantized_layers(model))
     assert len(layers) == 3 * (4 if isinstance(world.prototype, GPT2LMHeadModel) else 7)
@@ -189,7 +189,7 @@ def test_matrices_of_the_blocks_alone_are_in_4_bits(quantised, world):
 
 
 def test_what_a_method_adds_does_not_count_as_the_base(quantised, world):
-    """LoRA, whose layers show the weights in them as theirs, leaves the described size of the base as it is."""
+    """LoRA, whose layers present the wrapped weights as their own, does not change the base's reported size."""
     model = quantised.load().requires_grad_(False)
     before = quantization.describe("nf4", model)
     adapted = under_engine(world, model, "lora").adapted
@@ -198,7 +198,7 @@ def test_what_a_method_adds_does_not_count_as_the_base(quantised, world):
 
 @pytest.mark.parametrize("kind", FROZEN_BASE)
 def test_every_method_on_a_frozen_base_computes_as_with_dequantised_weights(quantised, world, kind):
-    """Losses and gradients on 4-bit weights are those on plain weights with the dequantised values."""
+    """Losses and gradients on 4-bit weights are those on plain weights with the dequantized values."""
     found = losses_and_gradients(under_engine(world, quantised.load(), kind), world.pairs[:3])
     wanted = losses_and_gradients(under_engine(world, quantised.load_plain(), kind), world.pairs[:3])
     torch.testing.assert_close(found[0], wanted[0], rtol=1e-6, atol=1e-6)
@@ -207,7 +207,7 @@ def test_every_method_on_a_frozen_base_computes_as_with_dequantised_weights(quan
 
 
 def test_an_evaluation_changes_nothing(quantised, world):
-    """An evaluation neither changes the weights nor keeps later gradients from passing through them."""
+    """An evaluation neither changes the weights nor blocks later gradients through them."""
     model = under_engine(world, quantised.load(), "prompt-tuning")
     before = losses_and_gradients(model, world.pairs[:3])
     with torch.no_grad():
@@ -218,7 +218,8 @@ def test_an_evaluation_changes_nothing(quantised, world):
 
 
 def test_in_bf16_products_take_the_type_of_plain_layers(quantised):
-    """Under autocast a 4-bit layer's output is bf16, near to that of plain layers; narrowing leaves its bytes alone."""
+    """Under autocast a 4-bit layer's output is bf16, close to that of plain layers; narrowing does not change its
+    bytes."""
     model, plain = quantised.load(), quantised.load_plain()
     stored = [layer.weight.data.clone() for _, layer in quantized_layers(model)]
     for each in (model, plain):
@@ -248,7 +249,7 @@ def test_loaded_runs_share_the_4_bit_weights(quantised):
 
 
 def test_summaries_are_those_of_dequantised_weights_without_merging(quantised, world):
-    """Next to 4-bit weights LoRA is not merged for summaries, which a note says; their tokens are the same."""
+    """On 4-bit weights LoRA is not merged for summaries, and a note says so; the tokens are the same."""
     written = []
     for model in (quantised.load(), quantised.load_plain()):
         engine = under_engine(world, model, "lora")
@@ -274,7 +275,7 @@ def test_summaries_are_those_of_dequantised_weights_without_merging(quantised, w
 
 
 def test_damaged_weights_are_refused(gpt2, bitsandbytes, tmp_path):
-    """NaN in a matrix that is quantised is found, though no stored byte is NaN."""
+    """NaN in a quantized matrix is detected, although no stored byte is NaN."""
     model = replace(BaseModel(str(gpt2.folder))).load()
     model.transformer.h[1].mlp.c_fc.weight.data[3, 4] = math.nan
     model.save_pretrained(tmp_path)
@@ -283,7 +284,8 @@ def test_damaged_weights_are_refused(gpt2, bitsandbytes, tmp_path):
 
 
 def test_a_quantised_folder_stays_refused(gpt2, bitsandbytes, tmp_path):
-    """A folder that somebody quantised is refused as without the library, and told how it is done here."""
+    """A folder that is already quantized is refused as without the library, and the message says how to quantize
+    here."""
     config = json.loads((gpt2.folder / "config.json").read_text())
     quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     (tmp_path / "config.json").write_text(json.dumps(quantised))

@@ -1,5 +1,5 @@
-"""Models that cannot do what a suite asks, and folders that are something else: told before work, in the right
-words."""
+"""Models that cannot do what a suite requires, and folders that are something else: refused before work, with the right
+message."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def made(kind: str, **settings):
 
 
 def phi3(**settings):
-    """Phi-3's kind; `settings`: of its positions."""
+    """A Phi-3-like model; `settings`: for its positions."""
     return made(
         "phi3",
         hidden_size=64,
@@ -76,7 +76,7 @@ LONG = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Writes a model with the embedded tokenizer into a folder."""
+    """Write a model with the embedded tokenizer into a folder."""
 
     def write(name: str, model):
         folder = tmp_path_factory.mktemp(name)
@@ -155,7 +155,7 @@ def train(label: str, model, out, *settings: str) -> list[str]:
     ],
 )
 def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, machine):
-    """Up to the positions that are used, loss and summary of a short document are those that it has alone."""
+    """Up to the used positions, loss and summary of a short document are the same as when it is alone."""
     model = model()
     parts = take_apart(model)
     assert usable_positions(model.config) == parts.max_positions == positions
@@ -178,7 +178,7 @@ def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, ma
 
 @pytest.mark.parametrize("plain", ["true", "false"])
 def test_beyond_mpts_biases_is_refused_before_work(folders, tmp_path, capsys, plain):
-    """MPT calls its positions by another name, and has no biases beyond them."""
+    """MPT has another name for its positions, and no biases beyond them."""
     unused = {"max_position_embeddings": 512}  # a key of other families
     folder = folders("mpt", made("mpt", d_model=32, n_heads=4, n_layers=2, max_seq_len=128, **unused))
     said = refused(capsys, *train("untuned", folder, tmp_path / "a", f"engine.plain={plain}"))
@@ -200,12 +200,12 @@ def test_beyond_mpts_biases_is_refused_before_work(folders, tmp_path, capsys, pl
     ],
 )
 def test_positions_are_known_by_every_name(kind, name):
-    """Whatever a configuration calls its positions, a limit that it has is one for Triptych."""
+    """Whatever a configuration calls its positions, their limit is respected."""
     assert usable_positions(CONFIG_MAPPING[kind](**{name: 96})) == 96
 
 
 def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path, capsys):
-    """A longrope model is told how many positions are safe to use, and is compared within them."""
+    """For a longrope model the message gives the safe number of positions, and it is compared within them."""
     folder = folders(
         "longrope", phi3(max_position_embeddings=512, original_max_position_embeddings=128, rope_scaling=LONG)
     )
@@ -219,7 +219,7 @@ def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path,
 
 
 def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
-    """Finite weights whose logits are not are told as that, and never as a scaled head or a learning rate."""
+    """Finite weights with non-finite logits are reported as such, never as a scaled head or a learning rate."""
     model = BaseModel("tiny").load()
     model.transformer.h[0].mlp.c_fc.weight.data[:] = 3e38
     folder = folders("large", model)
@@ -238,7 +238,7 @@ def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
 
 
 def test_a_family_without_beams_is_told_before_a_suite_begins(folders, tmp_path, capsys):
-    """RWKV cannot reorder its state and does not mask padding: the method is named, and what would work."""
+    """RWKV cannot reorder its state and does not mask padding: the method is named, with the alternatives."""
     folder = folders(
         "rwkv", made("rwkv", hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=256)
     )
@@ -251,7 +251,7 @@ def test_a_family_without_beams_is_told_before_a_suite_begins(folders, tmp_path,
 
 @pytest.mark.parametrize("label", ["untuned", "prompt-tuning"])
 def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
-    """A state-space model is compared with beams, untuned and with a prompt: nothing that it lacks is needed there."""
+    """A state-space model is compared with beams, untuned and with a prompt: neither needs what it lacks."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     few = [
         "decoding.num_beams=2",
@@ -263,8 +263,7 @@ def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
 
 
 def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
-    """Where no projections are known, the message gives the matrices there are, and says that the method can be left
-    out."""
+    """If no projections are known, the message lists the matrices, and says that the method can be left out."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     said = refused(capsys, *train("lora", folder, tmp_path / "out"))
     assert (
@@ -275,7 +274,7 @@ def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, 
 
 
 def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monkeypatch):
-    """A method that this model cannot have stops `compare`, and not `train` of another; documents are cut alike."""
+    """A method that the model does not support stops `compare`, but not `train` of another; documents are cut alike."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     few = ["limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
     rows = ["--methods", "untuned,lora,prompt-tuning", "--device", "cpu"]
@@ -294,7 +293,7 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
 
 
 def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
-    """What transformers does not refuse by its own words passes through the probe as it is."""
+    """An error that is not transformers' own refusal passes through the probe unchanged."""
     engine = under_engine(AdaptedModel(take_apart(BaseModel("tiny").load())), TEMPLATE, machine)
 
     def broken(*arguments, **options):
@@ -325,7 +324,7 @@ GEMMA_3N = {"laurel_rank": 8, "altup_num_inputs": 2, "activation_sparsity_patter
 
 @pytest.mark.parametrize("plain", ["true", "false"])
 def test_an_encoder_is_told_before_training(folders, tmp_path, capsys, plain):
-    """Where a token changes what is predicted before it, a loss would read its own targets: no path trains so."""
+    """If a token changes predictions before it, the loss would read its own targets: no path trains such a model."""
     folder = folders("roberta", made("roberta", **SMALL_SHAPE))
     setting = f"engine.plain={plain}"
     said = refused(capsys, *train("lora", folder, tmp_path / "out", setting))
@@ -336,7 +335,7 @@ def test_an_encoder_is_told_before_training(folders, tmp_path, capsys, plain):
 
 @pytest.mark.parametrize("kind", ["bert", "electra", "xlm-roberta", "camembert", "roformer"])
 def test_an_encoder_is_known_by_what_it_computes(kind):
-    """A family of encoders is refused, and its decoder is not."""
+    """A family of encoders is refused, while its decoder variant is not."""
     with pytest.raises(ModelError, match="looks ahead"):
         check_reading(take_apart(made(kind, **SMALL_SHAPE)))
     check_reading(take_apart(made(kind, **SMALL_SHAPE, is_decoder=True)))
@@ -344,10 +343,11 @@ def test_an_encoder_is_known_by_what_it_computes(kind):
 
 @pytest.mark.parametrize(("kind", "settings"), [("gemma3n_text", GEMMA_3N), ("gemma4_text", {})])
 def test_embeddings_in_every_block_are_told(kind, settings):
-    """A model whose blocks look tokens up again needs their ids, which vectors do not give; without such it is read."""
+    """A model whose blocks look up tokens again needs their ids, which vectors do not give; without such blocks it is
+    read."""
     model = made(kind, **IN_EVERY_BLOCK, **settings, hidden_size_per_layer_input=16)
     for parameter in model.parameters():
-        if parameter.ndim == 1:  # some begin at zero, and with them what the blocks look up
+        if parameter.ndim == 1:  # some start at zero, and so does what the blocks look up
             parameter.data += 0.1
     with pytest.raises(ModelError, match="ForCausalLM needs the ids of its tokens") as caught:
         check_reading(take_apart(model))
@@ -361,8 +361,7 @@ def test_embeddings_in_every_block_are_told(kind, settings):
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
 def test_a_quantised_folder_is_named(tmp_path, method):
-    """A quantised model is refused by its kind of quantisation, with what to give instead, without any package for
-    it."""
+    """A quantized model is refused by its kind of quantization, with the alternative, without any package for it."""
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     config = json.loads((tmp_path / "m/config.json").read_text())
     (tmp_path / "m/config.json").write_text(
@@ -375,7 +374,7 @@ def test_a_quantised_folder_is_named(tmp_path, method):
 
 
 def test_an_adapter_given_as_a_model_is_named(tmp_path):
-    """An adapter's folder as --model is told as that, with the base to give."""
+    """An adapter's folder as --model is reported as such, with the base to give instead."""
     for base, named in (("gpt2", "is an adapter of 'gpt2', not a model"), (None, "is an adapter, not a model")):
         (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         with pytest.raises(ModelError, match=f"{named}. Give --model its base"):
@@ -387,7 +386,7 @@ def test_an_adapter_given_as_a_model_is_named(tmp_path):
 
 @pytest.mark.parametrize("left", [(), ("special_tokens_map.json",), ("tokenizer_config.json",), ("added_tokens.json",)])
 def test_a_folder_without_a_tokenizer_is_told(tmp_path, left):
-    """A Trainer's checkpoint without tokenizer files is told as that, with the remedy."""
+    """A Trainer's checkpoint without tokenizer files is reported as such, with the remedy."""
     BaseModel("tiny").load().save_pretrained(tmp_path)
     for name in left:
         (tmp_path / name).write_text("{}")
@@ -396,8 +395,8 @@ def test_a_folder_without_a_tokenizer_is_told(tmp_path, left):
 
 
 def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
-    """A missing path is a missing path; a name is looked for here and on the hub; nothing known is listed for no
-    reason."""
+    """A missing path is reported as a missing path; a name is looked up here and on the Hub; known names are not listed
+    without reason."""
     monkeypatch.setattr(place, "offline_if_unreachable", nullcontext)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
@@ -419,7 +418,7 @@ def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
 
 
 def test_an_embedded_model_that_a_bundle_left_out_is_found_in_it(tmp_path, monkeypatch):
-    """Where an embedded model's folder is missing, the message says where a bundle keeps it."""
+    """If an embedded model's folder is missing, the message says where a bundle keeps it."""
     monkeypatch.setattr(Tiny, "folder", lambda self: tmp_path / "assets/tiny")
     with pytest.raises(ModelError, match="give --model models/base/tiny") as caught:
         _ = BaseModel("tiny").tokenizer
@@ -427,7 +426,7 @@ def test_an_embedded_model_that_a_bundle_left_out_is_found_in_it(tmp_path, monke
 
 
 def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatch):
-    """A run is evaluated, and a suite resumed, with the weights of its records alone: one changed shard is found."""
+    """A run is evaluated, and a suite resumed, only with the weights of its records: one changed shard is detected."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "m"
     BaseModel("tiny").load().save_pretrained(folder, max_shard_size="2MB")

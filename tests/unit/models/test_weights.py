@@ -1,4 +1,4 @@
-"""A local model's weights are the safetensors files that its fingerprint is of, and no others."""
+"""A local model's weights are exactly the safetensors files in its fingerprint."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def index_of(folder: Path) -> dict:
 
 
 def rename(folder: Path, name: str) -> None:
-    """Let the index name another file in the place of the last."""
+    """Make the index name another file instead of the last."""
     index = index_of(folder)
     last = max(index["weight_map"].values())
     index["weight_map"] = {tensor: name if file == last else file for tensor, file in index["weight_map"].items()}
@@ -43,7 +43,7 @@ def rename(folder: Path, name: str) -> None:
 
 
 def test_sharded_weights_are_read_and_hashed_in_whole(sharded):
-    """Every file that the index names, and what the index says, are part of the fingerprint; other files are not."""
+    """The index and every file it names are part of the fingerprint; other files are not."""
     read, whole = BaseModel(str(sharded)).load().state_dict(), BaseModel("tiny").load().state_dict()
     assert read.keys() == whole.keys() and all(torch.equal(read[name], whole[name]) for name in whole)
     before = BaseModel(str(sharded)).fingerprint
@@ -77,10 +77,10 @@ def test_sharded_weights_are_read_and_hashed_in_whole(sharded):
     ],
 )
 def test_an_index_names_plain_safetensors_files_alone(sharded, name, tmp_path):
-    """An index with another name, or a name elsewhere, is refused; nothing is read or unpickled."""
+    """An index with another file name, or one that points elsewhere, is refused; nothing is read or unpickled."""
 
     class Trap:
-        """Leaves a file behind where it is unpickled."""
+        """Creates a file when it is unpickled."""
 
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -99,7 +99,7 @@ def test_an_index_names_plain_safetensors_files_alone(sharded, name, tmp_path):
 
 
 def test_a_file_that_the_index_names_must_be_there(sharded):
-    """A missing file is refused by its name."""
+    """A missing file is refused by name."""
     rename(sharded, "gone.safetensors")
     with pytest.raises(ModelError, match=r"lacks 'gone\.safetensors'"):
         BaseModel(str(sharded)).load()
@@ -110,14 +110,14 @@ def test_a_file_that_the_index_names_must_be_there(sharded):
     ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}', "[" * 100_000],
 )
 def test_a_malformed_index_is_told(sharded, content):
-    """An index that is no map of names is one message with its path."""
+    """An index that is not a map of names gives one message with its path."""
     (sharded / weights.INDEX).write_text(content)
     with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json"):
         BaseModel(str(sharded)).load()
 
 
 def test_links_out_of_the_folder_are_refused(sharded, tmp_path):
-    """A link that leads elsewhere is refused, for a single file, a part and the index; one within the folder is
+    """A link that leads elsewhere is refused, for a single file, a shard and the index; one within the folder is
     read."""
     last = max(index_of(sharded)["weight_map"].values())
     inside = sharded / "renamed.safetensors"
@@ -139,7 +139,7 @@ def test_links_out_of_the_folder_are_refused(sharded, tmp_path):
 
 
 def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path):
-    """In the hub's cache files are links to blobs beside the snapshots: that is where they belong."""
+    """In the Hub's cache, files are links to blobs next to the snapshots, which is where they belong."""
     snapshot, blobs = tmp_path / "models--a--b/snapshots/0123abcd", tmp_path / "models--a--b/blobs"
     blobs.mkdir(parents=True)
     shutil.copytree(Tiny().folder(), snapshot)
@@ -151,7 +151,7 @@ def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path):
 
 
 def test_an_index_of_the_hub_is_checked_too(sharded, monkeypatch):
-    """A name on the hub whose index names a pickle is refused before its weights are read."""
+    """A Hub model whose index names a pickle is refused before its weights are read."""
     rename(sharded, "evil.bin")
     asked = []
 
@@ -167,8 +167,8 @@ def test_an_index_of_the_hub_is_checked_too(sharded, monkeypatch):
 
 @pytest.mark.parametrize("offline", [False, True])
 def test_a_model_of_the_hub_without_safetensors_is_refused(sharded, monkeypatch, offline):
-    """Where no safetensors, or not all that an index names, are on the Hub or, offline, in its cache, the message says
-    so; where all are there, they are the files."""
+    """If safetensors files, or some that an index names, are missing on the Hub or, offline, in its cache, the message
+    says so; if all are present, they are used."""
 
     def found(*names: str):
         def fetch(name, file, **options):
@@ -179,7 +179,7 @@ def test_a_model_of_the_hub_without_safetensors_is_refused(sharded, monkeypatch,
         return fetch
 
     class Response:
-        """In place of one of the HTTP library."""
+        """A stand-in for the HTTP library's response."""
 
         headers: ClassVar[dict[str, str]] = {}
         request = None
@@ -198,7 +198,7 @@ def test_a_model_of_the_hub_without_safetensors_is_refused(sharded, monkeypatch,
 
 
 def test_a_configuration_cannot_say_where_weights_are(tmp_path):
-    """transformers_weights in config.json would have other files read than those that are hashed: it is refused."""
+    """transformers_weights in config.json, which would load other files than the hashed ones, is refused."""
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     config = json.loads((tmp_path / "m/config.json").read_text())
     save_file({"a": torch.ones(1)}, tmp_path / "m/other.safetensors")
@@ -208,7 +208,7 @@ def test_a_configuration_cannot_say_where_weights_are(tmp_path):
 
 
 def test_other_names_are_told(tmp_path):
-    """A folder whose safetensors file has another name than transformers reads is told what is needed."""
+    """For a safetensors file whose name transformers does not read, the message says what is required."""
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     (tmp_path / "m" / weights.SINGLE).rename(tmp_path / "m/tiny.safetensors")
     with pytest.raises(ModelError, match=r"It holds tiny\.safetensors: model\.safetensors or .* is needed"):
@@ -217,7 +217,7 @@ def test_other_names_are_told(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_are_told_when_they_are_loaded(tmp_path, value):
-    """NaN and infinite weights are refused by the name of the tensor, before anything is computed."""
+    """NaN and infinite weights are refused by tensor name, before anything is computed."""
     model = BaseModel("tiny").load()
     model.transformer.h[1].mlp.c_fc.weight.data[3, 5] = value
     model.save_pretrained(tmp_path)
@@ -227,7 +227,7 @@ def test_weights_that_are_not_finite_are_told_when_they_are_loaded(tmp_path, val
 
 @pytest.mark.parametrize("command", [["compare"], ["compare", "--dry-run"], ["train", "untuned"]], ids=" ".join)
 def test_weights_that_are_not_finite_stop_a_command_before_it_writes(tmp_path, capsys, command):
-    """NaN in a shard of the model is found before any work: one message, status 2, no OUT."""
+    """NaN in a shard of the model is detected before any work: one message, status 2, no OUT."""
     model = BaseModel("tiny").load()
     model.transformer.h[1].mlp.c_fc.weight.data[3, 5] = float("nan")
     model.save_pretrained(tmp_path / "m", max_shard_size="2MB")
@@ -244,7 +244,7 @@ def test_weights_that_are_not_finite_stop_a_command_before_it_writes(tmp_path, c
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
 def test_weights_are_scanned_in_every_precision(tmp_path, dtype):
-    """The largest finite numbers of a precision are finite weights, and a NaN among them is not."""
+    """The largest finite numbers of a precision are accepted, and a NaN among them is not."""
     largest = torch.full((64, 64), torch.finfo(dtype).max).to(dtype)
     save_file({"a": largest, "positions": torch.arange(9)}, tmp_path / "large.safetensors")
     assert weights.is_finite(tmp_path / "large.safetensors")
@@ -253,7 +253,7 @@ def test_weights_are_scanned_in_every_precision(tmp_path, dtype):
 
 
 def test_a_tensor_that_the_model_does_not_use_may_hold_infinity(tmp_path):
-    """A mask of -inf that an older version saved with the weights stops nothing: it is not loaded."""
+    """A mask of -inf saved with the weights by an older version stops nothing: it is not loaded."""
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     file = tmp_path / "m" / weights.SINGLE
     save_file({**load_file(file), "mask": torch.full((4,), float("-inf"))}, file, {"format": "pt"})
@@ -262,7 +262,7 @@ def test_a_tensor_that_the_model_does_not_use_may_hold_infinity(tmp_path):
 
 
 def test_a_tensor_of_another_shape_is_told(tmp_path):
-    """A file that does not fit its configuration is told with the tensor and both shapes."""
+    """A file that does not fit its configuration is refused with the tensor and both shapes."""
     BaseModel("tiny").load().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "n_positions": 99}))

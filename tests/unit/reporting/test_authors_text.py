@@ -1,4 +1,4 @@
-"""The author's own texts in the report: Markdown as text, tables, formulas and figures, and never as markup."""
+"""The author's texts in the report: Markdown becomes text, tables, formulas and figures, and never markup."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def made(folder: Path) -> Path:
 
 
 def test_markdown_is_read_into_blocks(tmp_path: Path) -> None:
-    """Headings, tables, formulas and figures are blocks; a line that would be code or HTML elsewhere is text."""
+    """Headings, tables, formulas and figures are blocks; lines that would be code or HTML elsewhere are text."""
     blocks = read_authors_text([made(tmp_path)]).discussion
     assert [block["kind"] for block in blocks] == ["heading", "paragraph", "formula", "table", "paragraph", "figure"]
     assert blocks[3]["align"] == ["left", "right"] and blocks[3]["rows"][0][1] == [{"kind": "text", "text": "12.34"}]
@@ -56,14 +56,14 @@ def test_markdown_is_read_into_blocks(tmp_path: Path) -> None:
 
 
 def test_money_is_no_formula() -> None:
-    """`$5 and $6` is text; a formula that mathtext does not know is shown as it was written."""
+    """`$5 and $6` is text; a formula that mathtext does not support is shown as written."""
     words = parse_text("It cost $5 and $6.", Path())[0]["words"]
     assert words == [{"kind": "text", "text": "It cost $5 and $6."}]
     assert formula("\\unknown{x}")["svg"] == "" and formula("x^2")["height"] > 0
 
 
 def test_a_formula_that_cannot_be_drawn_is_named_with_its_line(tmp_path: Path) -> None:
-    """A malformed formula is shown as it was written, with a warning that gives file, line and formula."""
+    """A malformed formula is shown as written, with a warning that gives file, line and formula."""
     text = "# It\n\nOne $x^2$\nand $\\unknown{y}$.\n\n$$\n\\frac{a\n$$\n\n| a |\n|---|\n| $\\frac{b$ |\n"
     (tmp_path / "theory.md").write_text(text)
     with pytest.warns(TriptychWarning) as said:
@@ -87,7 +87,7 @@ def test_a_formula_that_cannot_be_drawn_is_named_with_its_line(tmp_path: Path) -
     ],
 )
 def test_a_figure_that_cannot_be_shown_is_one_clear_message(text: str, said: str, tmp_path: Path) -> None:
-    """A figure is a PNG or JPEG file below the folder of the text; anything else is refused with the reason."""
+    """A figure is a PNG or JPEG file below the text's folder; anything else is refused with the reason."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "text.png").write_text("no image")
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
@@ -96,7 +96,7 @@ def test_a_figure_that_cannot_be_shown_is_one_clear_message(text: str, said: str
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    """A discussion in another encoding than UTF-8 is refused, and nothing of the report is written."""
+    """A discussion in another encoding than UTF-8 is refused, and no part of the report is written."""
     (tmp_path / "discussion.md").write_bytes(b"caf\xe9")
     results = make_results(("lora",))
     with pytest.raises(ResultsError, match="UTF-8"):
@@ -142,8 +142,8 @@ def printed(folder: Path) -> str:
 
 
 def test_the_authors_part_is_marked_and_theirs_is_the_theory(tmp_path: Path) -> None:
-    """`discussion.md` and `theory.md` have sections that name the author; `theory.md` stands in place of the answers
-    that every report has, and without it these stay."""
+    """`discussion.md` and `theory.md` have sections that name the author; `theory.md` replaces the answers that every
+    report has, which otherwise stay."""
     results = make_results(report={"author": "A. Student"})
     write_report(results, make_comparison(results), tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
@@ -163,7 +163,7 @@ def test_the_authors_part_is_marked_and_theirs_is_the_theory(tmp_path: Path) -> 
 
 
 def test_the_terminal_shows_a_warning_in_one_line(tmp_path: Path, capsys) -> None:
-    """A formula that is not drawn is one plain line on standard error, and the report is written."""
+    """A formula that cannot be drawn gives one plain line on standard error, and the report is written."""
     out = write_results(tmp_path / "out", methods=("untuned", "lora"))
     (out / "discussion.md").write_text("$$ \\frac{a $$\n")
     assert cli.main(["report", str(out)]) == 0
@@ -172,12 +172,12 @@ def test_the_terminal_shows_a_warning_in_one_line(tmp_path: Path, capsys) -> Non
 
 
 def test_the_authors_title_is_the_name_of_both_documents(tmp_path: Path) -> None:
-    """Where the author gave a title, metadata and running head have it, and not the name of the suite."""
+    """If the author gave a title, metadata and running head use it instead of the suite's name."""
     results = make_results(report={"title": "Three ways for GPT-2"})
     write_report(results, make_comparison(results), tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "<title>Three ways for GPT-2</title>" in page
-    assert '<h1>Three ways for <span class="whole">GPT-2</span></h1>' in page  # which no line ends within
+    assert '<h1>Three ways for <span class="whole">GPT-2</span></h1>' in page  # within which no line breaks
     if shutil.which("pdftotext"):
         command = ["pdftotext", "-layout", str(tmp_path / "report.pdf"), "-"]
         pages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\f")[1:-1]
@@ -187,7 +187,8 @@ def test_the_authors_title_is_the_name_of_both_documents(tmp_path: Path) -> None
 
 
 def test_what_the_author_adds_is_kept_and_changes_no_run(tmp_path: Path, capsys) -> None:
-    """`report --set` writes it into suite.json, a later report has it, records do not; other keys are refused."""
+    """`report --set` writes the text into suite.json and later reports have it; records do not; other keys are
+    refused."""
     out = write_results(tmp_path / "out", methods=("untuned", "lora"))
     records = {path: path.read_bytes() for path in out.rglob("record.json")}
     assert cli.main(["report", str(out), "--set", "report.author=A. Student", "report.date=May 2026"]) == 0
@@ -205,6 +206,6 @@ def test_what_the_author_adds_is_kept_and_changes_no_run(tmp_path: Path, capsys)
 
 
 def test_a_text_may_begin_with_any_level_of_heading(tmp_path):
-    """The shallowest heading of a text is the first level below the report's own, so that no number is zero."""
+    """The shallowest heading of a text becomes the first level below the report's own, so no number is zero."""
     blocks = parse_text("## One\n\nText.\n\n### Two\n\n## Three\n", tmp_path)
     assert [block["level"] for block in blocks if block["kind"] == "heading"] == [1, 2, 1]

@@ -1,4 +1,4 @@
-"""The examiner's checklist: each part that the coursework asks for is in the report, with each method's numbers."""
+"""The examiner's checklist: each required part of the coursework is in the report, with each method's numbers."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ REASON = "Only a laptop was there."
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> str:
-    """The words of the page of a report, whose text is that of the printed one."""
+    """The words of a report's page, whose text is that of the printed one."""
     results = make_results(seeds=(0, 1, 2), report={"reason": REASON})
     path = tmp_path_factory.mktemp("checklist") / "report.html"
     write_html(results, make_comparison(results), path)
@@ -52,7 +52,7 @@ ASKED = {
 
 @pytest.mark.parametrize("part", ASKED)
 def test_each_part_that_is_asked_for_is_there(part: str, page: str) -> None:
-    """What the coursework asks for by its section is found in the report in words."""
+    """Everything the coursework requires, by section, is found in the report's words."""
     assert ASKED[part] in page
 
 
@@ -72,7 +72,7 @@ def test_each_method_has_the_numbers_that_are_asked_for(label: str, page: str) -
 
 
 def test_the_reason_for_reductions_is_the_authors_or_none(tmp_path: Path) -> None:
-    """FAQ 1: without a reason of the author, and where the whole job would not be long, none is claimed."""
+    """FAQ 1: without a reason from the author, and if the full job would not take long, no reason is claimed."""
     results = make_results(seeds=(0,))
     write_html(results, make_comparison(results), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text("utf-8")

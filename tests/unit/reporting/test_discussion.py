@@ -34,7 +34,7 @@ UNDECIDED = GAINS | {
 
 
 def small(tests: dict, seeds: tuple[int, ...]) -> tuple[Results, Comparison]:
-    """A comparison of four methods that has the numbers above and these tests."""
+    """A comparison of four methods with the numbers above and these tests."""
     results = make_results(tuple(ROWS), seeds=seeds)
     comparison = make_comparison(results).model_copy(update={"synthetic_parts": [], "num_documents": 500})
     for label, row in comparison.rows.items():
@@ -71,7 +71,7 @@ def small(tests: dict, seeds: tuple[int, ...]) -> tuple[Results, Comparison]:
 
 
 def paragraphs(tests: dict, seeds: tuple[int, ...]) -> dict[str, str]:
-    """The discussion and the conclusion by the names of their parts."""
+    """Discussion and conclusion by the names of their parts."""
     topics = ("learned", "differences", "cost-and-quality", "limiting", "conclusion")
     return {claim.name: claim.text for claim in claims(*small(tests, seeds)) if claim.topic in topics}
 
@@ -167,12 +167,12 @@ OF_UNDECIDED = SHARED | {
     ids=["a clear winner", "undecided"],
 )
 def test_discussion_and_conclusion_say_what_a_reader_of_the_numbers_would(tests, seeds, expected) -> None:
-    """Every paragraph of the discussion follows from the numbers: it names a winner only where the tests do."""
+    """Every paragraph of the discussion follows from the numbers, and names a winner only if the tests do."""
     assert paragraphs(tests, seeds) == expected
 
 
 def test_a_method_whose_validation_loss_rose_again_is_named() -> None:
-    """Where a later epoch had a higher validation loss than the one evaluated, the paragraph on the gap says so."""
+    """If a later epoch had a higher validation loss than the evaluated one, the paragraph on the gap says so."""
     results, comparison = small(WINNER, (0,))
     results.of("full")[0].record.training.best_epoch = 2
     text = next(claim.text for claim in claims(results, comparison) if claim.name == "gaps")
@@ -183,14 +183,14 @@ def test_a_method_whose_validation_loss_rose_again_is_named() -> None:
 
 
 def test_with_one_seed_a_winner_is_a_model() -> None:
-    """Where one seed was trained, tests that reject crown no method: the conclusion speaks of the trained model."""
+    """With one seed, a rejection makes no method a winner: the conclusion is about the trained model."""
     text = paragraphs(WINNER, (0,))["conclusion"]
     assert text.startswith("By R-1, the model trained with full leads on these documents: 35.00")
     assert text.endswith("about the trained models, not about the methods.") and "best trained method" not in text
 
 
 def test_nothing_is_discussed_where_nothing_was_trained() -> None:
-    """Without a trained method there is no discussion and no conclusion."""
+    """Without a trained method there is neither discussion nor conclusion."""
     results = make_results(("untuned", "lead-3"))
     topics = {claim.topic for claim in claims(results, make_comparison(results))}
     assert not topics & {"recipe", "learned", "differences", "cost-and-quality", "limiting", "conclusion"} - {"recipe"}

@@ -1,4 +1,4 @@
-"""The printed report and the web page hold what the records hold, whatever stands in them."""
+"""The printed report and the web page show what the records contain, whatever that is."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def pdf_text(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """A folder with all documents of a suite of two seeds, one of them failed."""
+    """A folder with all documents of a suite with two seeds, one of them failed."""
     results = make_results(seeds=(0, 1), failed=(("lora", 1),))
     out = tmp_path_factory.mktemp("report")
     write_report(results, make_comparison(results), out)
@@ -43,7 +43,7 @@ def written(tmp_path_factory) -> Path:
 
 
 def test_all_documents_are_written_and_nothing_else(written: Path) -> None:
-    """A report is six files, and no temporary file stays."""
+    """A report is six files, and no temporary file is left."""
     assert sorted(path.name for path in written.iterdir()) == [
         "comparison.csv",
         "comparison.json",
@@ -55,14 +55,14 @@ def test_all_documents_are_written_and_nothing_else(written: Path) -> None:
 
 
 def test_same_results_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    """A report depends on the records alone: written again, each file is the same byte by byte."""
+    """A report depends only on the records: written again, each file is the same byte by byte."""
     results = make_results(seeds=(0, 1), failed=(("lora", 1),))
     for path in write_report(results, make_comparison(results), tmp_path):
         assert path.read_bytes() == (written / path.name).read_bytes(), path.name
 
 
 def test_page_holds_every_number_beside_its_label(written: Path) -> None:
-    """Each number of a method is in a line of a table that begins with its label; print points to the files."""
+    """Each number of a method is in a table row that begins with its label; the printed report refers to the files."""
     results = make_results(seeds=(0, 1), failed=(("lora", 1),))
     comparison = make_comparison(results)
     lines = re.findall(r"<tr>(.*?)</tr>", (written / "report.html").read_text("utf-8"), re.S)
@@ -83,7 +83,7 @@ def test_page_holds_every_number_beside_its_label(written: Path) -> None:
 
 @needs_pdftotext
 def test_pdf_has_every_part(written: Path) -> None:
-    """What the assignment asks of a report has its place in it."""
+    """The printed report has every part that the assignment requires."""
     text = " ".join(pdf_text(written / "report.pdf").split())
     for part in (
         "Abstract",
@@ -113,7 +113,7 @@ def test_pdf_has_every_part(written: Path) -> None:
 
 
 def test_html_needs_nothing_but_itself(written: Path) -> None:
-    """The page names no address that a browser would fetch; links that a reader may follow are no such address."""
+    """The page has no address that a browser would fetch; links for the reader do not count."""
     page = (written / "report.html").read_text(encoding="utf-8")
     page = re.sub(r'<a href="https://[^"]*">', "<a>", page)
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\((?!#)', page) == []
@@ -121,8 +121,8 @@ def test_html_needs_nothing_but_itself(written: Path) -> None:
 
 @needs_pdftotext
 def test_example_names_no_place_of_a_machine() -> None:
-    """The example in docs is a report of the demo, says that it is synthetic, and holds no path of the machine that
-    made it."""
+    """The example in docs is a report of the demo, says that it is synthetic, and has no path of the machine that made
+    it."""
     folder = CHECKOUT / "docs" / "example"
     for text in (pdf_text(folder / "report.pdf"), (folder / "report.html").read_text("utf-8")):
         assert "built in and synthetic" in " ".join(text.split())
@@ -130,7 +130,7 @@ def test_example_names_no_place_of_a_machine() -> None:
 
 
 def test_html_has_no_article(written: Path) -> None:
-    """The page embeds references and predictions of every run, and no document."""
+    """The page embeds references and predictions of every run, but no documents."""
     data = json.loads(
         re.search(r'id="browser-data">(.*?)</script>', (written / "report.html").read_text("utf-8"), re.S)[1]
     )
@@ -143,7 +143,7 @@ def test_html_has_no_article(written: Path) -> None:
 
 @needs_pdftotext
 def test_hostile_text_stays_text_in_print(tmp_path: Path) -> None:
-    """Signs that mean something to Typst, emoji and right-to-left text are printed as they are."""
+    """Characters with a meaning in Typst, emoji and right-to-left text are printed as they are."""
     write_pdf(*hostile_results(), tmp_path / "report.pdf")
     text = pdf_text(tmp_path / "report.pdf").replace("\u200b", "")
     for part in ("#b", "$c$", "_d_", "@e", "<script>alert(1)</script>", "*h*", "`i`", "[j]", "{k}", "😀", "~"):
@@ -152,7 +152,7 @@ def test_hostile_text_stays_text_in_print(tmp_path: Path) -> None:
 
 
 def test_numbers_keep_their_place_after_a_right_to_left_name() -> None:
-    """A name from right to left is set apart in every sentence; alone in its cell, and in the suite, it is as it is."""
+    """A right-to-left name is isolated in every sentence; alone in its cell, and in the suite, it is unchanged."""
     name = "שלום-1"
     results = make_results((name, "full"), kinds={name: "lora"})
     made = report_data(results, make_comparison(results))
@@ -176,7 +176,7 @@ def test_numbers_keep_their_place_after_a_right_to_left_name() -> None:
     ],
 )
 def test_the_report_says_names_and_not_paths(given: str, shown: str) -> None:
-    """A path of a machine is its last part in title and sentences, a name of the Hub is itself; provenance has both."""
+    """A local path is shown by its last part in title and sentences, a Hub name in full; provenance has both."""
     results = make_results(("lora", "full"), data=given)
     made = report_data(results, make_comparison(results))
     assert made["data"] == shown
@@ -185,7 +185,7 @@ def test_the_report_says_names_and_not_paths(given: str, shown: str) -> None:
 
 
 def test_hostile_text_stays_text_on_the_web(tmp_path: Path) -> None:
-    """The page has exactly its own script elements, and no tag of a record's."""
+    """The page has exactly its own script elements, and no tag from a record."""
     write_html(*hostile_results(), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(re.findall(r"<script", page)) == 3
@@ -214,7 +214,7 @@ ALIKE = {"one untrained row", "only one finished", "many rows", "a name without 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in ALIKE)) for case in CASES])
 def test_small_and_broken_suites_get_a_report(case: str, tmp_path: Path) -> None:
-    """A suite of one method, with a failed run, without meters or with odd names still has all its documents."""
+    """A suite with one method, a failed run, no meters or odd names still gets all its documents."""
     comparison = make_comparison(CASES[case])
     paths = write_report(CASES[case], comparison, tmp_path)
     assert all(path.stat().st_size > 100 for path in paths)
@@ -226,7 +226,7 @@ def test_small_and_broken_suites_get_a_report(case: str, tmp_path: Path) -> None
 @needs_pdftotext
 @pytest.mark.parametrize("case", ["many rows", "a name without spaces"])
 def test_no_word_leaves_the_page_or_stands_on_another(case: str, tmp_path: Path) -> None:
-    """With many methods and long names, every word stands within the margins, and no word of a table on another."""
+    """With many methods and long names, every word is within the margins, and no words of a table overlap."""
     write_pdf(CASES[case], make_comparison(CASES[case]), tmp_path / "report.pdf")
     for number, page in enumerate(words_of_pages(tmp_path / "report.pdf"), 1):
         assert [word for word, left, _, right, _ in page if left < 60 or right > 595.3 - 60] == [], number
@@ -248,7 +248,7 @@ def words_of_pages(path: Path) -> list[list[tuple[str, float, float, float, floa
 
 @needs_pdftotext
 def test_characters_without_a_glyph_are_owned_up_to(tmp_path: Path) -> None:
-    """Where the bundled fonts lack a character of a summary, the printed report says so."""
+    """If the bundled fonts lack a character of a summary, the printed report says so."""
     results = make_results(("lora", "full"))
     for run in results.runs:
         for line in run.predictions:
@@ -260,7 +260,7 @@ def test_characters_without_a_glyph_are_owned_up_to(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report that cannot be made leaves the earlier one in place, whole, and no rest beside it."""
+    """A report that cannot be written leaves the earlier one complete, and no leftover files."""
     results = make_results(("lora",))
     path = tmp_path / "report.pdf"
     write_pdf(results, make_comparison(results), path)
@@ -290,7 +290,7 @@ def test_examples_are_chosen_by_rule() -> None:
 
 
 def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
-    """`report --without-texts` quotes nobody, and says the same of everything else."""
+    """`report --without-texts` quotes no text, and is otherwise the same."""
     out = write_results(tmp_path / "out", methods=("untuned", "lora"))
     lines = [json.loads(line) for line in (out / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
     texts = {line[key] for line in lines for key in ("prediction", "reference")}
@@ -323,7 +323,7 @@ def test_curves_are_means_over_seeds() -> None:
 
 
 def test_thinning_keeps_the_mean() -> None:
-    """A thinned curve of whole groups has the mean of all its points, and no more points than asked for."""
+    """A thinned curve of whole groups has the mean of all its points, and at most the requested number of points."""
     points = [(float(step), float(step) ** 2) for step in range(600)]
     thinned = thin(points, 60)
     assert len(thinned) == 60
@@ -337,7 +337,7 @@ def test_report_imports_no_torch() -> None:
 
 
 def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None:
-    """No work is cited that is not listed, and none is listed that is not cited; year and first author agree."""
+    """Every cited work is listed and every listed work is cited; year and first author agree."""
     text = "".join((PAPER / name).read_text("utf-8") for name in ("body.typ", "architectures.typ", "theory.typ"))
     body, listed = text.split("#let references = (")
     sources = [*(PAPER.parent / "tables").glob("*.py"), *(PAPER.parent / "claims").glob("*.py")]
@@ -351,8 +351,7 @@ def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None
 
 
 def test_notes_and_settings_are_phrases() -> None:
-    """What methods noted and what was set reads as prose: no field names, no `(s)`, no escapes; apostrophes are
-    typographic."""
+    """Methods' notes and settings read as prose: no field names, no `(s)`, no escapes; apostrophes are typographic."""
     results = make_results(data="it's mine.csv", decoding={"num_beams": 1})
     comparison = make_comparison(results)
     document = report_data(results, comparison)
@@ -371,7 +370,7 @@ def test_notes_and_settings_are_phrases() -> None:
 
 
 def test_blocks_that_were_computed_again_are_reported() -> None:
-    """A run that ran out of memory says so in the shared settings and in its notes; where none did, nothing is said."""
+    """A run that ran out of memory says so in the shared settings and in its notes; without one, nothing is said."""
     results = make_results()
     settings = {row[0].text for row in settings_table(results).rows}
     assert "Recomputation" not in settings
@@ -400,7 +399,7 @@ def test_longer_trials_are_reported_where_there_were_any() -> None:
 
 
 def test_training_that_began_again_is_reported() -> None:
-    """The report's notes on a method say it in the words of the run."""
+    """The report's notes on a method use the run's words about the restart."""
     results = make_results()
     run = next(run for run in results.runs if run.record.label == "lora")
     run.record.notes["restarted"] = "the decay gained nothing"
@@ -409,8 +408,8 @@ def test_training_that_began_again_is_reported() -> None:
 
 
 def test_a_page_holds_a_sample_of_many_predictions() -> None:
-    """Of more predictions than the page may hold, documents evenly spread are taken, the same of every run, and it is
-    said."""
+    """If there are more predictions than the page may hold, evenly spread documents are shown, the same for every run,
+    and the page says so."""
     results = make_results()
     whole = browser_data(results)
     runs, total = len(whole["runs"]), len(whole["documents"])
@@ -423,8 +422,8 @@ def test_a_page_holds_a_sample_of_many_predictions() -> None:
 
 
 def test_a_page_does_not_grow_with_its_texts() -> None:
-    """Long summaries leave fewer documents on the page: its texts stay within the characters allowed, at least one is
-    there."""
+    """Long summaries leave fewer documents on the page: its texts stay within the character limit, with at least one
+    document."""
 
     def size(data: dict) -> int:
         summaries = sum(len(line[0]) for run in data["runs"] for line in run["predictions"])

@@ -1,4 +1,4 @@
-"""The sentences of the report, and that none contradicts a table, whatever the numbers are."""
+"""No sentence of the report contradicts a table, whatever the numbers are."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ COMPARISON = make_comparison(RESULTS)
 
 
 def shuffle(comparison: Comparison, seed: int) -> Comparison:
-    """The methods' contents dealt out anew among the labels, some numbers changed, some missing."""
+    """Reassign the methods' contents among the labels at random, with some numbers changed and some missing."""
     generator = random.Random(seed)
     labels = list(comparison.rows)
     contents = [row.model_copy(deep=True) for row in comparison.rows.values()]
@@ -78,7 +78,7 @@ def shuffle(comparison: Comparison, seed: int) -> Comparison:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_numbers_in_sentences_about_rows_are_cells_of_those_rows(seed: int) -> None:
-    """Each score and loss that a sentence gives stands in the table, in a row which the sentence names.
+    """Each score and loss in a sentence is in the table, in a row named by the sentence.
 
     The check reads the words alone.
     """
@@ -94,7 +94,7 @@ def test_numbers_in_sentences_about_rows_are_cells_of_those_rows(seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(40))
 def test_highest_row_named_is_the_highest(seed: int) -> None:
-    """No method of the table has a higher mean R-1 than the one that the sentence calls highest."""
+    """No method of the table has a higher mean R-1 than the one called highest."""
     changed = shuffle(COMPARISON, seed)
     claim = find(claims(RESULTS, changed), "best-rouge")
     means = {label: row.rouge1.mean for label, row in changed.rows.items() if row.rouge1 is not None}
@@ -116,7 +116,7 @@ COSTS = {
 
 @pytest.mark.parametrize("seed", range(40))
 def test_cheapest_row_named_is_the_cheapest(seed: int) -> None:
-    """Read back from its words alone, a sentence on a cost names the methods that the table has lowest and highest."""
+    """Parsed from its words, a sentence on a cost names the methods that are lowest and highest in the table."""
     changed = shuffle(COMPARISON, seed)
     pattern = r"Among the trained methods, (.*) (?:has|have) the lowest (.*) \(.*\) and (.*) the highest \(.*\)\."
     for claim in claims(RESULTS, changed):
@@ -137,7 +137,7 @@ def test_cheapest_row_named_is_the_cheapest(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
-    """How many trained methods a sentence has above Lead-3, or below the untuned loss, is what the table has."""
+    """The number of trained methods above Lead-3, or below the untuned loss, in a sentence agrees with the table."""
     changed = shuffle(COMPARISON, seed)
     made = claims(RESULTS, changed)
     assert [claim.name for claim in made if not claim.text.endswith(".")] == []
@@ -169,8 +169,8 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
 
 
 def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> None:
-    """Ten epochs on all pairs at the speed measured are set against what was spent, and named where they take a day or
-    more."""
+    """Ten epochs on all pairs at the measured speed are compared with the time spent, and given as the reason if they
+    take a day or more."""
     assert find(claims(RESULTS, COMPARISON), "whole-job") is None  # 900 pairs: minutes would do, so time is no reason
     slow = make_results()
     for run in slow.runs:
@@ -188,14 +188,14 @@ def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> No
 
 
 def test_the_whole_corpus_is_that_of_the_known_data_set() -> None:
-    """Where a file holds a part of CNN/DailyMail, the whole job is that of all its 287,113 training pairs."""
+    """If a file has part of CNN/DailyMail, the full job uses all its 287,113 training pairs."""
     part = make_results(data="./cnn_dailymail", seeds=(0, 1, 2))
     claim = find(claims(part, make_comparison(part)), "whole-job")
     assert "all 287,113 training pairs of CNN/DailyMail 3.0.0 would take" in claim.text
 
 
 def test_the_search_is_told_in_all() -> None:
-    """A search that one run made for three seeds is named with all of its time in sentence, table, JSON and CSV."""
+    """A search made by one run for three seeds is reported with its total time in sentence, table, JSON and CSV."""
     searched = make_results(("lora", "full"), seeds=(0, 1, 2))
     for run in searched.runs:
         first = run.record.seed == 0
@@ -208,7 +208,7 @@ def test_the_search_is_told_in_all() -> None:
 
 
 def test_without_a_search_no_default_is_claimed() -> None:
-    """Rates may be the suite's own: the sentence says that they were set, not by whom."""
+    """Rates may be set in the suite: the sentence says that they were set, not by whom."""
     plain = make_results(("lora",))
     plain.runs[0].record.cost.search_seconds = 0.0
     text = find(claims(plain, make_comparison(plain)), "search").text
@@ -216,7 +216,7 @@ def test_without_a_search_no_default_is_claimed() -> None:
 
 
 def test_what_differs_between_methods_follows_from_their_settings() -> None:
-    """Gradients alone are said to differ only where learning rates, weight decay and positions are the same."""
+    """Methods are said to differ only in gradients if learning rates, weight decay and positions are the same."""
     same = make_results(("lora", "full"))
     text = find(claims(same, make_comparison(same)), "differences").text
     assert text == "The trained methods differ in which parameters are trained."
@@ -231,7 +231,7 @@ def test_what_differs_between_methods_follows_from_their_settings() -> None:
 
 
 def test_sentences_on_training_follow_the_records() -> None:
-    """The best epochs that a sentence gives are those of the runs at hand."""
+    """The best epochs in a sentence are those of the runs."""
     claim = find(claims(RESULTS, COMPARISON), "epochs")
     assert claim is not None and "full 3 of 3, 3 of 3" in claim.text
     for run in RESULTS.of("full"):
@@ -244,27 +244,28 @@ def test_sentences_on_training_follow_the_records() -> None:
 
 
 def test_missing_meter_is_named() -> None:
-    """A meter that the machine does not have is named as not measured."""
+    """A meter that the machine lacks is named as not measured."""
     results = make_results(meters=False)
     claim = find(claims(results, make_comparison(results)), "missing-meters")
     assert claim is not None and "energy" in claim.text and "peak memory" in claim.text
 
 
 def find(made: list[Sentence], name: str) -> Sentence | None:
-    """The claim of that name."""
+    """The claim with this name."""
     return next((claim for claim in made if claim.name == name), None)
 
 
 @pytest.mark.parametrize(("max_epochs", "early"), [(10, True), (3, False)])
 def test_training_that_went_to_the_last_epoch_was_not_stopped_early(max_epochs: int, early: bool) -> None:
-    """Patience that runs out in the last epoch stops nothing."""
+    """Patience that runs out in the last epoch is not early stopping."""
     results = make_results(training={"max_epochs": max_epochs})
     text = {claim.name: claim.text for claim in claims(results, make_comparison(results))}["epochs"]
     assert ("lora 3 of 3 (stopped early)" in text) == early and "lora 3 of 3" in text
 
 
 def test_what_a_trunk_cache_took_stands_beside_the_training_time() -> None:
-    """The seconds are a mean over seeds, the operations those of every run; another's note of that name is let be."""
+    """The seconds are a mean over seeds, the operations those of every run; another's note with that name is
+    ignored."""
     results = make_results(seeds=(0, 1))
     notes = [run.record.notes for run in results.of("last-layers")]
     notes[0]["trunk_cache"] = {**notes[0]["trunk_cache"], "making_seconds": 40.0}
@@ -275,7 +276,7 @@ def test_what_a_trunk_cache_took_stands_beside_the_training_time() -> None:
 
 
 def test_a_pair_not_shown_to_differ_by_loss_is_named_where_loss_and_rouge_disagree() -> None:
-    """A lower loss that may be chance is no disagreement with ROUGE."""
+    """A lower loss that may be due to chance does not count as disagreement with ROUGE."""
     results = make_results()
     comparison = make_comparison(results)
     rows = comparison.rows
@@ -289,7 +290,7 @@ def test_a_pair_not_shown_to_differ_by_loss_is_named_where_loss_and_rouge_disagr
 
 
 def test_the_size_of_the_model_is_told_with_its_name() -> None:
-    """A folder's name says nothing of what lies in it."""
+    """The model's size is given with its name, since a folder's name does not show what it contains."""
     results = make_results()
     comparison = make_comparison(results)
     count = formats.count(comparison.rows["lora"].parameters.num_base_parameters)
@@ -298,7 +299,7 @@ def test_the_size_of_the_model_is_told_with_its_name() -> None:
 
 
 def test_peaks_of_memory_measured_in_two_ways_are_not_compared() -> None:
-    """Where an older record's peak counted mapped files too, no method is called the lowest, and a flag says why."""
+    """If an older record's peak also counted mapped files, no method is called the lowest, and a flag says why."""
     results = make_results()
     assert find(claims(results, make_comparison(results)), "memory") is not None
     results.of("full")[0].record.cost.peak_memory_kind = "anonymous"
@@ -312,15 +313,15 @@ OF_MODELS = " With one training seed, this is about the trained models, not the 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("name", ["best-rouge", "best-loss", "method-order", "loss-order"])
 def test_an_order_of_one_seed_is_of_the_trained_models(name: str, seeds: int) -> None:
-    """Sentences that name a highest, a lowest or an order end, with one training seed, by saying that it is of the
-    models."""
+    """With one training seed, sentences that name a highest, a lowest or an order end by saying that they are about the
+    trained models."""
     results = make_results(seeds=tuple(range(seeds)))
     claim = find(claims(results, make_comparison(results)), name)
     assert claim is not None and claim.text.endswith(OF_MODELS) == (seeds == 1)
 
 
 def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
-    """An order by R-1 or by loss says which neighbours are not shown to differ, or that each differs from the next."""
+    """An order by R-1 or loss says which neighbors are not shown to differ, or that each differs from the next."""
     comparison = make_comparison(make_results(seeds=(0, 1, 2)))
     order = ["prompt-tuning", "last-layers", "lora"]
 

@@ -1,4 +1,4 @@
-"""The figures of the report: drawn once, shown in print and on the page, with the numbers of the tables."""
+"""The report's figures: drawn once, shown in print and on the page, with the numbers of the tables."""
 
 import re
 from xml.etree import ElementTree
@@ -23,17 +23,17 @@ ALL = DRAWINGS | FILES
 
 
 def page_svg(name: str) -> ElementTree.Element:
-    """A figure as the page has it."""
+    """A figure as on the page."""
     return ElementTree.fromstring(inline_svg(name, ALL[name]))
 
 
 def texts(root: ElementTree.Element) -> list[str]:
-    """All that is written in a figure."""
+    """All text in a figure."""
     return [element.text or "" for element in root.iter(f"{SVG}text")]
 
 
 def test_figures_that_show_something_are_drawn() -> None:
-    """Runs have a search, curves, differences, costs, quality against cost and against length; scored files have
+    """Runs get figures of search, curves, differences, costs, quality against cost and against length; scored files get
     intervals and differences."""
     assert set(DRAWINGS) == {"search", "curves", "differences", "pareto", "cost", "length"}
     assert set(FILES) == {"intervals", "differences"}
@@ -41,19 +41,19 @@ def test_figures_that_show_something_are_drawn() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_page_and_print_show_the_same_figure(name: str) -> None:
-    """Every word and number of the printed figure is in the page's, in the same order, and no other."""
+    """The printed figure and the page's have the same words and numbers in the same order."""
     assert texts(page_svg(name)) == texts(ElementTree.fromstring(ALL[name].svg))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_figure_takes_on_the_colours_of_the_page(name: str) -> None:
-    """No ink is black and no ground is white: both follow the light or dark page."""
+    """No ink is black and no background white: both follow the page's light or dark mode."""
     assert not re.search(r"#000000|#ffffff|\bblack\b|\bwhite\b", inline_svg(name, ALL[name]))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_number_to_be_read_lies_on_a_mark(name: str) -> None:
-    """A point whose numbers are read aloud lies where the figure has a marker, a corner of a line or a bar's end."""
+    """A point whose numbers are read aloud lies on a marker, a corner of a line or the end of a bar."""
     root, drawing = page_svg(name), ALL[name]
     width, height = map(float, root.get("viewBox").split()[2:])
     marks = [(float(use.get("x")), float(use.get("y"))) for use in root.iter(f"{SVG}use")]
@@ -68,7 +68,7 @@ def test_every_number_to_be_read_lies_on_a_mark(name: str) -> None:
 
 
 def test_the_numbers_read_are_those_of_the_tables() -> None:
-    """Of quality against cost: each method's R-1, interval and training time, as the tables write them."""
+    """For quality against cost, each method's R-1, interval and training time are as in the tables."""
     for label, row in COMPARISON.rows.items():
         place = list(COMPARISON.rows).index(label)
         first = next(series for series in DRAWINGS["pareto"].series if series.row == place)
@@ -81,7 +81,7 @@ def test_the_numbers_read_are_those_of_the_tables() -> None:
 
 
 def test_what_belongs_to_a_row_is_marked() -> None:
-    """Each method has marks and one entry of the legend, which names it."""
+    """Each method has marks and one legend entry that names it."""
     root = page_svg("pareto")
     rows = {int(group.get("data-row")) for group in root.iter(f"{SVG}g") if group.get("data-row")}
     assert rows == set(range(len(COMPARISON.rows)))
@@ -90,7 +90,7 @@ def test_what_belongs_to_a_row_is_marked() -> None:
 
 
 def test_the_page_holds_the_figures_and_every_reference_is_answered() -> None:
-    """Every figure is in the page once; no two elements share an id, and each part that is asked for is there."""
+    """Every figure is on the page once; no two elements share an id, and every referenced part exists."""
     page = to_html(ReportContent(RESULTS, COMPARISON)).decode()
     found = re.findall(r'data-figure="(\w+)"[^>]*><svg ', page)
     assert found == list(dict.fromkeys(found)) and set(found) == set(DRAWINGS)
@@ -101,15 +101,15 @@ def test_the_page_holds_the_figures_and_every_reference_is_answered() -> None:
 
 
 def test_names_of_many_rows_keep_apart_in_the_legend() -> None:
-    """Two labels that are shortened to one name are two entries, each of its own method."""
+    """Two labels shortened to the same name get two entries, each for its own method."""
     labels = ("a" * 20 + "-first-" + "b" * 20, "a" * 20 + "-other-" + "b" * 20)
     results = make_results(labels, kinds=dict.fromkeys(labels, "lora"))
     assert figures(results, make_comparison(results))["pareto"].keys == (0, 1)
 
 
 def test_a_method_looks_the_same_in_every_report() -> None:
-    """A known method has its own colour, marker, line and hatch whatever else is compared, a variant of it too where
-    that is free; no two methods look alike."""
+    """A known method has its own color, marker, line and hatch in every report, and its variant too if they are free;
+    no two methods look alike."""
     alone, among = looks(["full", "lora"]), looks(["untuned", "ia3", "lora-r4", "lora", "full", "prompt-tuning-50"])
     assert alone["full"] == among["full"] and alone["lora"] == among["lora"] == looks(["lora-r16"])["lora-r16"]
     assert among["prompt-tuning-50"] == looks(["prompt-tuning"])["prompt-tuning"]
@@ -118,7 +118,7 @@ def test_a_method_looks_the_same_in_every_report() -> None:
 
 
 def test_what_is_far_from_the_trained_methods_is_beyond_a_break() -> None:
-    """A baseline far above all trained methods does not squeeze them: they have most of the height between them."""
+    """A baseline far above all trained methods does not squeeze them: they still get most of the height."""
     results = make_results(("lead-3", "lora", "full"))
     comparison = make_comparison(results)
     comparison.rows["lead-3"].rouge1 = Estimate(mean=90.0, low=89.0, high=91.0)
@@ -130,13 +130,13 @@ def test_what_is_far_from_the_trained_methods_is_beyond_a_break() -> None:
 
 
 def test_the_search_marks_the_rate_that_was_chosen() -> None:
-    """Each trial that did not diverge is a point with its loss and its rate."""
+    """Each trial that did not diverge is a point with its loss and rate, and the chosen rate is marked."""
     series = DRAWINGS["search"].series[0]
     assert [point.numbers for point in series.points] == [("3.4000", "0.003"), ("3.1000", "0.01")]
 
 
 def test_figures_of_many_rows_fit_on_a_page() -> None:
-    """Of thirty methods no figure is taller than a page has room for, and few pairs of many are shown."""
+    """With thirty methods no figure is taller than a page allows, and only a few of many pairs are shown."""
     labels = tuple(f"lora-{number}" for number in range(30))
     results = make_results(labels, kinds=dict.fromkeys(labels, "lora"), documents=8)
     drawings = figures(results, make_comparison(results))

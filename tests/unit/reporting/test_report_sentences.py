@@ -1,4 +1,5 @@
-"""Every sentence of the report on one small comparison, written out by hand, and which numbers each of them shows."""
+"""Every sentence of the report on one small comparison, written out by hand, and the numbers that each of them
+shows."""
 
 import copy
 from collections.abc import Iterator
@@ -348,7 +349,7 @@ SENTENCES = {
 
 
 def test_every_sentence_of_a_small_comparison() -> None:
-    """Each sentence says of the numbers above what a reader of them would say, in the order of the report."""
+    """Each sentence says what a reader would conclude from the numbers above, in the report's order."""
     made = claims(*small())
     assert {claim.name: claim.text for claim in made} == SENTENCES
     assert [claim.name for claim in made] == list(SENTENCES)
@@ -371,7 +372,7 @@ def test_every_sentence_of_a_small_comparison() -> None:
     ],
 )
 def test_the_shape_of_the_base_model_is_told_where_it_is_not_gpt2_small(shape, text) -> None:
-    """The report's equations have GPT-2's names; of another model it says what they stand for."""
+    """The report's equations use GPT-2's names; for another model the report explains them."""
     results, comparison = small()
     keys = ("model_type", "num_blocks", "hidden_size")
     for run in results.runs:
@@ -382,7 +383,7 @@ def test_the_shape_of_the_base_model_is_told_where_it_is_not_gpt2_small(shape, t
 
 
 def test_sentences_on_scored_files() -> None:
-    """Of files that other tools wrote, sentences speak of systems and of sets of predictions."""
+    """For files written by other tools, sentences refer to systems and sets of predictions."""
     results = make_results(("lora", "full"), seeds=(0, 1))
     comparison = make_comparison(results).model_copy(update={"source": "files"})
     assert claims(results, comparison)[0].text == (
@@ -391,7 +392,7 @@ def test_sentences_on_scored_files() -> None:
     )
 
 
-# Which sentences change when a number of the comparison or of a record grows by a tenth; no other number is in any.
+# Which sentences change when a number of the comparison or of a record grows by a tenth; other numbers appear in none.
 ROWS = {
     "rouge1.mean": "best-rouge method-order against-lead loss-and-rouge theory-soft-prompts theory-scale theory-lora "
     "theory-low-rank apart conclusion cost-and-quality front-of-trained loss-against-rouge",
@@ -450,7 +451,7 @@ UNCHANGED = ("schema_version", "seeds", "seed", "config", "provenance")
 
 
 def test_a_changed_number_changes_the_sentences_that_show_it() -> None:
-    """Whichever number of a comparison changes, the sentences that rest on it change, and no other."""
+    """If any number of a comparison changes, exactly the sentences that depend on it change."""
     results, comparison = small()
     whole = comparison.model_dump()
     seen: dict[str, set[str]] = {}
@@ -467,7 +468,7 @@ def test_a_changed_number_changes_the_sentences_that_show_it() -> None:
 
 
 def test_a_changed_number_of_a_record_changes_the_sentences_that_show_it() -> None:
-    """Whichever number of a run's record changes, the sentences that rest on it change, and no other."""
+    """If any number of a run's record changes, exactly the sentences that depend on it change."""
     results, comparison = small()
     seen: dict[str, set[str]] = {}
     for place, run in enumerate(results.runs):
@@ -483,7 +484,7 @@ def test_a_changed_number_of_a_record_changes_the_sentences_that_show_it() -> No
 
 
 def numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all numbers within nested data but zeros, of which many mean that there is nothing."""
+    """The paths of all nonzero numbers in nested data (many zeros mean that there is nothing)."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value:
             yield path
@@ -505,7 +506,7 @@ def change(data: dict, path: tuple[str, ...]) -> dict:
 
 
 def differing(results: Results, comparison: Comparison, others: Results, other: Comparison) -> set[str]:
-    """The names of the sentences that are not the same of both."""
+    """The names of the sentences that differ between both."""
     before, after = ({c.name: c.text for c in claims(*pair)} for pair in ((results, comparison), (others, other)))
     return {name for name in before | after if before.get(name) != after.get(name)}
 
@@ -515,7 +516,7 @@ ODD_VALUES = ["auto", [2], {"q": 2}, True, -3, 0, 2.5, 10**400, float("nan"), fl
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: repr(value)[:12])
 def test_options_of_other_types_than_ours_do_not_stop_a_report(value):
-    """A method of a user's own may give the names of our options another meaning, and a damaged record any value."""
+    """A user's method may reuse our options' names with another meaning, and a damaged record may have any value."""
     names = ("learning_rate", "weight_decay", "num_virtual_tokens", "rank", "alpha", "target_modules", "num_blocks")
     results = make_results()
     runs = []

@@ -19,7 +19,7 @@ WIDTHS = (80, 100, 140)
 
 
 def shown(comparison, width: int) -> str:
-    """What a terminal of that width shows."""
+    """What a terminal of this width shows."""
     console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
     console.print(ComparisonTable(comparison))
     return console.file.getvalue()
@@ -27,7 +27,7 @@ def shown(comparison, width: int) -> str:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_table_fits_and_shows_every_mean(width: int) -> None:
-    """At every width no line is too long, no cell is cut, and every label, loss and mean can be read."""
+    """At every width no line is too long, no cell is truncated, and every label, loss and mean is readable."""
     comparison = make_comparison(make_results())
     text = shown(comparison, width)
     assert max(map(len, text.splitlines())) <= width
@@ -42,7 +42,7 @@ def test_table_fits_and_shows_every_mean(width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_intervals_are_in_the_terminal(width: int) -> None:
-    """Every score has its interval beside or under it."""
+    """Every score has its interval next to it or below it."""
     comparison = make_comparison(make_results())
     estimate = comparison.rows["lora"].rouge1
     text = shown(comparison, width)
@@ -50,7 +50,7 @@ def test_intervals_are_in_the_terminal(width: int) -> None:
 
 
 def with_scores(number: int):
-    """A comparison whose methods have scores of further metrics, with as many digits as they happen to have."""
+    """A comparison whose methods have scores of further metrics, with any number of digits."""
     comparison = make_comparison(make_results())
     further = {f"own-metric-{i}": 56.5217 + i for i in range(number)}
     changed = {label: row.model_copy(update={"further_scores": further}) for label, row in comparison.rows.items()}
@@ -60,7 +60,8 @@ def with_scores(number: int):
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100])
 @pytest.mark.parametrize("number", [0, 1, 5])
 def test_no_number_is_broken_however_narrow_the_terminal_is(width: int, number: int) -> None:
-    """With further metrics, or below 80 columns, columns move into another table or a list; each number stays whole."""
+    """With further metrics, or below 80 columns, columns move to another table or a list; each number stays in one
+    piece."""
     comparison = with_scores(number)
     text = shown(comparison, width)
     words = text.split()
@@ -75,7 +76,7 @@ def test_no_number_is_broken_however_narrow_the_terminal_is(width: int, number: 
 
 
 def test_sentences_in_a_file_are_not_broken() -> None:
-    """Where the output is no terminal, the verdict and each flag are on one line, however long."""
+    """If the output is not a terminal, the verdict and each flag are on one line, however long."""
     comparison = make_comparison(make_results())
     comparison = comparison.model_copy(update={"verdict": "a long sentence " * 20, "flags": ["a long flag " * 20]})
     console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
@@ -86,7 +87,7 @@ def test_sentences_in_a_file_are_not_broken() -> None:
 
 
 def test_every_table_says_that_a_part_of_the_test_set_is_not_the_whole() -> None:
-    """The terminal, Markdown and the report's tables of scores say how many of how many documents were scored."""
+    """The terminal, Markdown and the report's score tables say how many of how many documents were scored."""
     results = make_results(documents=24)
     comparison = make_comparison(results)
     sentence = "Scored on 24 of the 140 test documents: figures of this subset are not those of the whole test set."
@@ -105,19 +106,19 @@ def test_every_table_says_that_a_part_of_the_test_set_is_not_the_whole() -> None
         ("abisee/cnn_dailymail", 500, 500, 0, "500 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
         ("./My-CNN-DailyMail", 500, 40, 460, "40 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
         ("abisee/cnn_dailymail", 11_490, 11_490, 0, ""),
-        ("mine.csv", 50, 48, 0, ""),  # two were dropped, none was left out
+        ("mine.csv", 50, 48, 0, ""),  # two were dropped, none left out
         ("mine.csv", 50, 40, 8, "40 of the 50 test documents"),
     ],
 )
 def test_a_subset_is_told_by_what_was_left_out(source: str, read: int, used: int, not_sampled: int, said: str) -> None:
-    """The whole is the published corpus where the source is known, else the file."""
+    """The total is that of the published corpus if the source is known, otherwise that of the file."""
     counts = SplitCounts(read=read, used=used, not_sampled=not_sampled)
     sentence = subset(Data(source=source, synthetic=False, fingerprint="f", splits={"test": counts}))
     assert f"on {said}:" in sentence if said else sentence == ""
 
 
 def test_terminal_says_synthetic() -> None:
-    """A comparison of an embedded model or data set says so above its figures, in the terminal and in Markdown."""
+    """A comparison with an embedded model or data set says so above its figures, in the terminal and in Markdown."""
     comparison = make_comparison(make_results())
     assert "synthetic" in shown(comparison, 100).lower().split("quality on")[0]
     notice = "The model and the data are built in and synthetic"
@@ -127,7 +128,7 @@ def test_terminal_says_synthetic() -> None:
 
 
 def test_failed_row_is_shown_as_failed() -> None:
-    """A method of which no seed finished is in every table, as failed and without a number."""
+    """A method with no finished seed is in every table, as failed and without numbers."""
     comparison = make_comparison(make_results(failed=(("lora", 0),)))
     line = next(line for line in shown(comparison, 100).splitlines() if line.split()[:1] == ["lora"])
     assert "failed" in line and not any(character.isdigit() for character in line)
@@ -136,7 +137,7 @@ def test_failed_row_is_shown_as_failed() -> None:
 
 
 def test_missing_values_are_never_zero() -> None:
-    """What was not measured is said to be so, is empty in CSV, and is nowhere 0; what does not apply is a dash."""
+    """What was not measured is marked as such, is empty in CSV, and is never 0; what does not apply is a dash."""
     comparison = make_comparison(make_results(meters=False))
     for text in (shown(comparison, 140), to_markdown(comparison)):
         lora = next(line for line in text.splitlines() if line.strip("| ").startswith("lora") and "294,912" in line)
@@ -148,7 +149,7 @@ def test_missing_values_are_never_zero() -> None:
 
 
 def test_csv_holds_raw_numbers() -> None:
-    """Every number of a method can be read back from the CSV, bit by bit."""
+    """Every number of a method can be read back from the CSV bit by bit."""
     comparison = make_comparison(make_results())
     for row in read(comparison):
         source = comparison.rows[row["label"]]
@@ -161,13 +162,13 @@ def test_csv_holds_raw_numbers() -> None:
 
 @pytest.mark.parametrize("hostile", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\t=1", " =1", "\r=1", "\n\r =1"])
 def test_csv_cell_cannot_become_a_formula(hostile: str) -> None:
-    """No cell of words begins as a spreadsheet's formula does."""
+    """No text cell begins like a spreadsheet formula."""
     comparison = make_comparison(make_results()).model_copy(update={"model": hostile})
     assert all(row["model"].split() == ("'" + hostile).split() for row in read(comparison))
 
 
 def test_markdown_table_survives_its_own_signs() -> None:
-    """Bars, stars and angle brackets of a name neither end a cell nor become markup."""
+    """Pipes, asterisks and angle brackets in a name neither end a cell nor become markup."""
     comparison = make_comparison(make_results()).model_copy(update={"data": "a|b *c* <script> `d` $e$\nf"})
     text = to_markdown(comparison)
     assert "a\\|b \\*c\\* \\<script\\> \\`d\\` \\$e\\$ f" in text
@@ -188,7 +189,7 @@ def test_markdown_table_survives_its_own_signs() -> None:
     ],
 )
 def test_durations_read_as_a_reader_would_say_them(value: float | None, text: str) -> None:
-    """A duration has one unit or two, and never 60 of the smaller."""
+    """A duration has one or two units, and never 60 of the smaller."""
     assert formats.seconds(value) == text
 
 
@@ -197,18 +198,18 @@ def test_durations_read_as_a_reader_would_say_them(value: float | None, text: st
     [(999.4, "999"), (999.6, "1.00k"), (15_360, "15.4k"), (1.05e12, "1.05T"), (2.5e21, "2.50e+03E"), (0.0, "0.00")],
 )
 def test_prefixes_keep_three_digits(value: float, text: str) -> None:
-    """A number with a prefix has three significant digits, also where rounding reaches the next prefix."""
+    """A number with a prefix has three significant digits, also if rounding reaches the next prefix."""
     assert formats.si(value) == text
 
 
 def read(comparison) -> list[dict[str, str]]:
-    """The CSV as a reader of CSV has it."""
+    """The CSV as read by a CSV reader."""
     return list(csv.DictReader(io.StringIO(to_csv(comparison), newline="")))
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\uff1d1"])
 def test_a_header_that_a_spreadsheet_would_run_is_text(name: str) -> None:
-    """The name of a further score stands in the header of comparison.csv marked as text, like any other cell."""
+    """The name of a further score in the header of comparison.csv is marked as text, like any other cell."""
     comparison = make_comparison(make_results(("lead-3",)))
     row = comparison.rows["lead-3"].model_copy(update={"further_scores": {name: 0.5}})
     ((header, *_),) = [list(csv.reader(io.StringIO(to_csv(comparison.model_copy(update={"rows": {"lead-3": row}})))))]
@@ -216,14 +217,14 @@ def test_a_header_that_a_spreadsheet_would_run_is_text(name: str) -> None:
 
 
 def test_a_name_with_markup_is_shown_as_it_is() -> None:
-    """The terminal's table does not read a score's name as markup."""
+    """The terminal's table does not interpret a score's name as markup."""
     comparison = make_comparison(make_results(("lead-3",)))
     row = comparison.rows["lead-3"].model_copy(update={"further_scores": {"[red]x[/red]": 0.5}})
     assert "[red]x" in shown(comparison.model_copy(update={"rows": {"lead-3": row}}), 140)
 
 
 def test_a_score_named_like_a_column_overwrites_none() -> None:
-    """Every column of comparison.csv keeps its values; a further score of its name has a column of its own."""
+    """Every column of comparison.csv keeps its values; a further score with the same name gets a separate column."""
     comparison = make_comparison(make_results(("lead-3", "lora")))
     (plain_lead, plain_lora) = read(comparison)
     named = {"label": 0.25, "kind": 0.5, "model": 0.75, "rouge1_mean": 0.125, "score label": 0.0625, "fine": 1.0}
@@ -259,9 +260,8 @@ def test_tests_are_a_csv_of_their_own() -> None:
 
 
 def test_quality_says_how_seeds_vary() -> None:
-    """With several seeds the table of quality has the standard deviation of the seeds' means; with one seed it has no
-    such
-    column, and a method that trains nothing has a dash."""
+    """With several seeds the quality table has the standard deviation of the seed means; with one seed it has no such
+    column, and an untrained method has a dash."""
     results = make_results(seeds=(0, 1, 2))
     comparison = make_comparison(results)
     sheet = quality.quality_table(comparison)
@@ -278,9 +278,8 @@ def test_quality_says_how_seeds_vary() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
-    """With one seed p is about the trained models, and the caption says so; with more it does not. Interval, decision
-    and the
-    difference that would have been found are explained in either."""
+    """With one seed the caption says that p is about the trained models; with more it does not. Interval, decision and
+    detectable difference are explained in both."""
     comparison = make_comparison(make_results(seeds=tuple(range(seeds))))
     caption = quality.tests_caption(comparison, ("rouge1", "loss"))
     of_models = "Where a method has one seed, p is about the trained models, not about training with another seed."
@@ -296,7 +295,7 @@ def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
 
 
 def test_a_difference_that_no_table_can_hold_is_said_to_be_one() -> None:
-    """Where seeds say so little that only a difference above 100 points would be found, no such figure is printed."""
+    """If seeds allow only a difference above 100 points to be detected, no such figure is printed."""
     comparison = make_comparison(make_results(seeds=(0, 1)))
     found = comparison.inference.model_copy(update={"detectable": {"rouge1": 128.7, "loss": 0.2}})
     comparison = comparison.model_copy(update={"inference": found})
