@@ -1,4 +1,4 @@
-"""Scripts that make what benchmarks need: a folder with pairs of a public data set, and a model of GPT-2's shape."""
+"""Scripts that create what benchmarks need: a folder with pairs of a public data set, and a model of GPT-2's shape."""
 
 import csv
 
@@ -9,7 +9,7 @@ from triptych.datasets.tables import Tables
 
 
 class Pairs:
-    """A data set of three pairs in each split."""
+    """A data set with three pairs in each split."""
 
     def examples(self, split):
         """The pairs."""
@@ -18,7 +18,7 @@ class Pairs:
 
 
 def test_the_first_pairs_are_written_and_read_back(tmp_path):
-    """The first pairs of each split, all where the limit is 0, are read from the folder as they were."""
+    """The first pairs of each split, or all if the limit is 0, are read back from the folder unchanged."""
     counts = fetch_data.write_pairs(Pairs(), tmp_path, {"train": 2, "validation": 0, "test": 9})
     assert counts == {"train": 2, "validation": 3, "test": 3}
     for split, count in counts.items():
@@ -28,7 +28,7 @@ def test_the_first_pairs_are_written_and_read_back(tmp_path):
 
 
 def test_a_data_set_that_is_not_there_is_one_message(tmp_path, monkeypatch, capsys):
-    """Without the Hub the script ends with status 2 and what to do, not with a traceback."""
+    """Without the Hub the script ends with status 2 and a remedy, not with a traceback."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -38,7 +38,7 @@ def test_a_data_set_that_is_not_there_is_one_message(tmp_path, monkeypatch, caps
 
 
 def test_the_model_has_the_shape_that_it_says(tmp_path, tokenizer):
-    """With one layer: embeddings, one block and final norm of GPT-2 small; the seed decides the weights."""
+    """With one layer: embeddings, one block and final norm of GPT-2 small; the weights depend on the seed."""
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     for seed in (0, 1):
         count = make_gpt2.write_model(tmp_path / str(seed), str(tmp_path / "tokenizer"), layers=1, seed=seed)

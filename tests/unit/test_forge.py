@@ -1,4 +1,5 @@
-"""What a forge and a package index read: one version, one list of Python versions, commands that the Makefile has."""
+"""Files read by a forge and a package index agree: one version, one list of Python versions, existing Makefile
+targets."""
 
 import re
 import tomllib
@@ -12,18 +13,18 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"
 
 
 def loaded(name: str) -> dict:
-    """A file in YAML."""
+    """The content of a YAML file."""
     return yaml.safe_load((CHECKOUT / name).read_text(encoding="utf-8"))
 
 
 def test_the_citation_names_the_version():
-    """CITATION.cff has the version and the licence of the package."""
+    """CITATION.cff has the version and license of the package."""
     citation = loaded("CITATION.cff")
     assert (citation["version"], citation["license"]) == (triptych.__version__, PROJECT["license"])
 
 
 def test_every_python_that_is_promised_is_tested():
-    """The versions of Python in the classifiers are those that the workflow tests, from the least that is required."""
+    """The workflow tests the Python versions of the classifiers, starting with the minimum required one."""
     matrix = loaded(".github/workflows/ci.yml")["jobs"]["test"]["strategy"]["matrix"]
     promised = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", text)]
     assert matrix["python"] == promised
@@ -31,7 +32,7 @@ def test_every_python_that_is_promised_is_tested():
 
 
 def test_workflows_run_commands_that_exist():
-    """Each `make` command of the workflows, of .ci/run and of CONTRIBUTING.md is a target of the Makefile."""
+    """Each `make` command in the workflows, in .ci/run and in CONTRIBUTING.md is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     files = [
         ".ci/run",
@@ -48,7 +49,7 @@ def test_workflows_run_commands_that_exist():
 
 
 def test_what_continuous_integration_runs_is_in_the_readme():
-    """The test command of .ci/run is the one that README.md names."""
+    """The test command of .ci/run is the one in README.md."""
     assert re.search(r"^make test$", (CHECKOUT / ".ci/run").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert "`make test`" in (CHECKOUT / "README.md").read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Devices and precisions: what is chosen, and that it changes speed and range, not the result."""
+"""Devices and precisions: which is chosen, and that it changes speed and range, not the result."""
 
 import gc
 import subprocess
@@ -40,8 +40,7 @@ from triptych.run.preflight import check_suite
     ],
 )
 def test_auto_is_what_the_card_multiplies_fast(monkeypatch, card, capability, bf16, expected):
-    """`auto` on CUDA: bf16 where it is native, fp16 on older tensor cores, fp32 before them; what is asked for
-    stays."""
+    """`auto` on CUDA is bf16 if native, fp16 on older tensor cores, fp32 before them; an explicit choice is kept."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert choose_precision("auto", "cuda") == expected
@@ -49,7 +48,7 @@ def test_auto_is_what_the_card_multiplies_fast(monkeypatch, card, capability, bf
 
 
 def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
-    """A CPU and mps stay at fp32, bf16 may be asked for, and fp16 is refused there with a remedy."""
+    """CPU and mps default to fp32, bf16 is possible on request, and fp16 is refused there with a remedy."""
     for device in ("cpu", "mps"):
         assert choose_precision("auto", device) == "fp32" and choose_precision("bf16", device) == "bf16"
         with pytest.raises(ConfigError, match="use bf16 or fp32"):
@@ -69,7 +68,7 @@ def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
     ],
 )
 def test_a_precision_without_instructions_is_known(monkeypatch, native, precision, device, expected):
-    """A CPU without AVX-512 and a card before Ampere compute bf16 by way of fp32."""
+    """A CPU without AVX-512 and a card before Ampere emulate bf16 with fp32."""
     monkeypatch.setattr(machine_module, "cpu_multiplies_bf16", lambda: native)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     assert machine_module.is_emulated(precision, device) == expected
@@ -77,7 +76,7 @@ def test_a_precision_without_instructions_is_known(monkeypatch, native, precisio
 
 @pytest.mark.parametrize(("native", "precision", "noted"), [(False, "bf16", 1), (True, "bf16", 0), (False, "fp32", 0)])
 def test_the_plan_says_that_a_precision_is_slow(monkeypatch, tmp_path, native, precision, noted):
-    """A dry run has a note where the CPU emulates what the suite asks for."""
+    """A dry run has a note if the CPU emulates the requested precision."""
     monkeypatch.setattr(machine_module, "cpu_multiplies_bf16", lambda: native)
     suite, entries = resolve(merge_tables(preset_settings("demo"), {"training": {"precision": precision}}))
     notes = check_suite(suite, entries, "cpu", tmp_path).notes
@@ -85,14 +84,15 @@ def test_the_plan_says_that_a_precision_is_slow(monkeypatch, tmp_path, native, p
 
 
 def test_a_process_has_one_precision(machine):
-    """Where a process computes in fp32 already, bf16 beside it is refused with a remedy."""
+    """In a process that already computes in fp32, bf16 is refused with a remedy."""
     assert machine.precision == "fp32"
     with pytest.raises(ConfigError, match=r"already computes in fp32.*in separate commands"):
         start_machine("cpu", "bf16")
 
 
 def test_the_device_is_the_fastest_there_is(monkeypatch):
-    """Cuda before mps before cpu; one that is asked for and missing is refused with what there is."""
+    """Cuda is preferred to mps, and mps to cpu; a requested device that is missing is refused with a list of the
+    available ones."""
     for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
@@ -122,8 +122,7 @@ assert Energy(machine.device).note
 
 
 def test_mps_is_started_and_waited_for():
-    """Where mps is the device, it is what a run starts on, clocks wait for it, and meters know what they can say
-    there."""
+    """If mps is the device, runs start on it, clocks wait for it, and meters know what they can measure there."""
     done = subprocess.run([sys.executable, "-c", MPS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -138,14 +137,14 @@ def test_nothing_that_runs_on_the_device_is_in_double_precision(gpt2, monkeypatc
     model = gpt2.model(LoRA())
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.detach().to("cpu").as_subclass(OnTheHost))
     evaluation.split_loss(model, gpt2.pairs, batch_size=4)
-    assert seen == []  # the host's tensors have a `double` of their own
+    assert seen == []  # tensors on the host have their own `double`
 
 
 class OnTheHost(torch.Tensor):
     """A tensor that has left the device."""
 
     def double(self):
-        """Allowed here."""
+        """Allowed on the host."""
         return self.as_subclass(torch.Tensor).to(torch.float64)
 
 
@@ -154,7 +153,7 @@ class OnTheHost(torch.Tensor):
 
 @pytest.fixture
 def bf16_world(world) -> World:
-    """The world's machine in bf16."""
+    """The world with a machine in bf16."""
     return in_bf16(world)
 
 
@@ -164,7 +163,7 @@ def bf16_world(world) -> World:
     ids=["lora", "prompt", "prefix", "full"],
 )
 def test_bf16_trains_and_writes(bf16_world, world, method):
-    """In bf16 the loss is that of fp32 within its three digits, training lowers it, and summaries are written."""
+    """In bf16 the loss is that of fp32 to three digits, training lowers it, and summaries are written."""
     model = bf16_world.model(method)
     batch = collate(bf16_world.pairs, bf16_world.template)
 
@@ -189,7 +188,7 @@ def test_bf16_trains_and_writes(bf16_world, world, method):
 
 
 def test_loss_scaling_changes_no_step(gpt2):
-    """Scaled by a power of two and unscaled before clipping, gradients give the very steps that they give unscaled."""
+    """Gradients scaled by a power of two and unscaled before clipping give exactly the same steps as unscaled ones."""
     weights = []
     for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
         loop = gpt2.loop_of(gpt2.model(LoRA()), scaler, max_epochs=1)
@@ -199,7 +198,7 @@ def test_loss_scaling_changes_no_step(gpt2):
 
 
 def test_an_overflow_skips_the_step_and_halves_the_scale(gpt2):
-    """An infinite gradient under loss scaling moves nothing; without it, it is an error."""
+    """With loss scaling an infinite gradient changes no weight; without it, it is an error."""
     for scaler in (torch.amp.GradScaler("cpu", init_scale=2.0**10), None):
         model = gpt2.model(PromptTuning(num_virtual_tokens=3))
         prompt = model.adapted.virtual_tokens.weight
@@ -216,7 +215,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(gpt2):
 
 
 def test_the_scale_is_part_of_the_state(gpt2):
-    """A training state that is saved and loaded goes on with the scale and its count of good steps."""
+    """A saved and reloaded training state continues with the scale and its count of good steps."""
     adapted = gpt2.adapt(LoRA())
     first = TrainingState.begin(adapted, gpt2.plan(), torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=9))
     first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 2.0**5, "_growth_tracker": 4})
@@ -228,7 +227,7 @@ def test_the_scale_is_part_of_the_state(gpt2):
 
 
 def test_frozen_matrices_in_fp16_give_what_casting_them_at_every_step_gives(world):
-    """Narrowed once, the loss in fp16 is bit for bit that of fp32 weights under autocast; embeddings stay fp32."""
+    """Narrowed once, the fp16 loss is bit-equal to that of fp32 weights under autocast; embeddings stay fp32."""
     parts = world.parts()
     parts.model.requires_grad_(False)
     batch = collate(world.pairs, world.template)
@@ -245,7 +244,7 @@ def test_frozen_matrices_in_fp16_give_what_casting_them_at_every_step_gives(worl
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux says which files are mapped")
 def test_narrowed_weights_let_go_of_their_file(gpt2, tmp_path):
-    """The pages of a weights file are not kept in memory for the few tensors that stay in fp32."""
+    """A weights file's pages are not kept in memory for the few tensors that stay in fp32."""
     gpt2.parts().model.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).requires_grad_(False)
 

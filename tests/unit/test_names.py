@@ -26,7 +26,7 @@ def names_of(source: str) -> set[str]:
 
 
 def shared_names() -> dict[str, list[str]]:
-    """Each public name that several modules define, with these modules."""
+    """Each public name defined in several modules, with these modules."""
     modules = defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         for name in names_of(path.read_text(encoding="utf-8")):
@@ -35,17 +35,17 @@ def shared_names() -> dict[str, list[str]]:
 
 
 def test_no_public_name_is_defined_twice():
-    """A function, class or constant has a name that no other module defines, or there is a reason in `REASONS`."""
+    """Each function, class or constant has a name that no other module defines, or a reason in `REASONS`."""
     found = {name: modules for name, modules in shared_names().items() if name not in REASONS}
     assert not found, "\n".join(f"{name}: {', '.join(modules)}" for name, modules in found.items())
 
 
 def test_every_reason_is_for_a_name_that_is_shared():
-    """A reason goes when its name has become unique."""
+    """A reason is removed once its name is unique."""
     assert set(REASONS) <= set(shared_names()), sorted(set(REASONS) - set(shared_names()))
 
 
 def test_public_names_are_found():
-    """Functions, classes and constants are names, however they are assigned; private and nested ones are not."""
+    """Functions, classes and constants are found, however they are assigned; private and nested ones are not."""
     source = "A = 1\nB, C = 2, 3\nD: int = 4\n_E = 5\nclass F:\n    g = 6\ndef h():\n    i = 7\nasync def j(): ...\n"
     assert names_of(source) == {"A", "B", "C", "D", "F", "h", "j"}

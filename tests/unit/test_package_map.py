@@ -1,4 +1,4 @@
-"""The map of the package in docs/design.md is what modules and import contract say."""
+"""The map of the package in docs/design.md agrees with the modules and the import contract."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_every_module_has_a_line_in_the_map():
 
 
 def test_a_document_is_replaced_between_its_marks_alone():
-    """What stands before and after the marked section stays as it is; a document without marks is an error."""
+    """Text before and after the marked section is unchanged; a document without marks is an error."""
     text = f"before\n{package_map.BEGIN}\nold\n{package_map.END}\nafter\n"
     found = package_map.rewritten(text, "new")
     assert found == f"before\n{package_map.BEGIN}\n\nnew\n\n{package_map.END}\nafter\n"
@@ -27,11 +27,11 @@ def test_a_document_is_replaced_between_its_marks_alone():
 
 
 def test_the_map_is_up_to_date():
-    """docs/design.md shows the packages and modules that there are, with their present first sentences."""
+    """docs/design.md shows the existing packages and modules with their current first sentences."""
     assert not package_map.stale(), f"run `{package_map.COMMAND}`"
 
 
 def test_every_module_says_what_it_is_for():
-    """Each package and module has a docstring, so that no line of the map is empty."""
+    """Each package and module has a docstring, so no line of the map is empty."""
     silent = [path for path in PACKAGE.rglob("*.py") if not package_map.summary(path)]
     assert not silent, silent

@@ -1,4 +1,4 @@
-"""What the package registers: classes that are final, with options that are documented."""
+"""What the package registers: final classes with documented options."""
 
 import inspect
 

@@ -1,4 +1,5 @@
-"""The documentation site: its contents list every page, made pages show all that is registered, links are checked."""
+"""The documentation site: its contents list every page, generated pages show everything registered, links are
+checked."""
 
 import re
 
@@ -15,7 +16,7 @@ SETTINGS = yaml.safe_load((CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8"))
 
 
 def pages_of(nav) -> list[str]:
-    """The pages that a part of the site's contents names."""
+    """The pages named in a part of the site's contents."""
     if isinstance(nav, str):
         return [nav]
     parts = nav.values() if isinstance(nav, dict) else nav
@@ -23,7 +24,8 @@ def pages_of(nav) -> list[str]:
 
 
 def test_the_contents_list_every_page_once():
-    """Each page of docs/, each document from outside it and each made page is in the contents, or named as left out."""
+    """Each page of docs/, each document from outside it and each generated page is in the contents, or named as left
+    out."""
     written = {path.relative_to(CHECKOUT / "docs").as_posix() for path in (CHECKOUT / "docs").rglob("*.md")}
     pages = written | set(docs_site.OUTSIDE.values()) | set(docs_site.made_pages())
     listed = pages_of(SETTINGS["nav"])
@@ -32,7 +34,7 @@ def test_the_contents_list_every_page_once():
 
 
 def test_the_reference_names_everything_public():
-    """Each public name has an entry in the Python reference, each command and option in that of commands."""
+    """Each public name has an entry in the Python reference, and each command and option in the command reference."""
     entries = re.findall(r"^::: triptych\.(\w+)$", docs_site.api_page(), re.MULTILINE)
     assert sorted(entries) == sorted(triptych.__all__)
     page = docs_site.commands_page()
@@ -44,7 +46,7 @@ def test_the_reference_names_everything_public():
 
 
 def test_a_method_page_has_every_option_and_the_source():
-    """The page of a method describes each of its options, and shows the file that defines it."""
+    """A method's page describes each of its options, and shows its source file."""
     page = docs_site.made_pages()["methods/lora.md"]
     for option in ("rank", "alpha", "target_modules", "learning_rates"):
         assert f"| `{option}` |" in page
@@ -65,7 +67,7 @@ def test_a_method_page_has_every_option_and_the_source():
     ],
 )
 def test_links_and_examples_fit_the_site(source, page, text, expected):
-    """Links lead to the site's pages and files; folders, which it lacks, lose theirs; code is kept."""
+    """Links lead to the site's pages and files; links to folders, which it lacks, are removed; code is unchanged."""
     assert docs_site.for_site(text, source, page) == expected
 
 
@@ -83,7 +85,7 @@ def test_links_and_examples_fit_the_site(source, page, text, expected):
     ],
 )
 def test_a_broken_link_is_found(text, fault, tmp_path):
-    """A missing file, a missing heading and anything loaded from elsewhere is reported; other links are not."""
+    """A missing file, a missing heading and anything loaded from elsewhere are reported; other links are not."""
     (tmp_path / "a.html").write_text(text)
     (tmp_path / "b.html").write_text('<h2 id="there">')
     found = check_site.faults(tmp_path)

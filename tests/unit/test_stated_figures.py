@@ -1,4 +1,4 @@
-"""Figures and commands in documents: figures are those of records in the repository, and commands can be parsed."""
+"""Figures in documents are those of records in the repository, and commands in documents can be parsed."""
 
 import ast
 import contextlib
@@ -33,7 +33,7 @@ TABLES = [
     ("docs/results.md", "## SmolLM2 on XSum", CNN),
     ("docs/results.md", "## What the SmolLM2", XSUM),
 ]
-# how the first cell of a method's line begins, and the method's label where that is another
+# how the first cell of a method's row begins, and the method's label if it differs
 LABELS = {
     "last-layers, an untied": "last-head",
     "last-layers": "last-layers",
@@ -46,7 +46,7 @@ DIGITS = {EXAMPLE: 4}
 
 @cache
 def comparison(name: str) -> Comparison:
-    """The comparison that a table is of, made of the records in docs."""
+    """The comparison behind a table, computed from the records in docs."""
     return compare_results(read_results(CHECKOUT / "docs" / name))
 
 
@@ -66,7 +66,7 @@ def table_before(document: str, mark: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("document", "mark", "name"), TABLES)
 def test_tables_of_results_are_those_of_their_records(document, mark, name):
-    """Scores with intervals, losses, times and parameters of each method are those of the comparison, rounded."""
+    """Each method's scores with intervals, losses, times and parameters are those of the comparison, rounded."""
     found, rows = table_before(document, mark), comparison(name).rows
     assert set(found) == set(rows)
     shared = name in (CNN, XSUM)  # several runs shared a GPU: no times
@@ -85,7 +85,7 @@ def test_tables_of_results_are_those_of_their_records(document, mark, name):
             assert f"{row.loss.test:.{DIGITS.get(name, 3)}f}" in stated, label
 
 
-# how the first cell of a line in docs/performance.md begins, and the row of `benchmarks/engine.py`
+# how the first cell of a row in docs/performance.md begins, and the row of `benchmarks/engine.py`
 MEASURED = {
     "LoRA": "lora",
     "prompt tuning": "prompt-tuning",
@@ -98,12 +98,12 @@ MEASURED = {
 
 
 def times_as_fast(result: dict) -> str:
-    """How many times as fast as the fastest peer, rounded; that of later epochs follows where there is one."""
+    """How many times as fast as the fastest peer, rounded, followed by that of later epochs if there is one."""
     return ", ".join(f"{ratio:.1f}" for ratio in (result["ratio"], result["later_ratio"]) if ratio)
 
 
 def test_ratios_of_speed_are_those_of_the_benchmarks():
-    """Each line of docs/performance.md has the ratios of speed and memory of its file, and each file has a line."""
+    """Each row of docs/performance.md has the speed and memory ratios of its file, and each file has a row."""
     folder, found = CHECKOUT / "benchmarks/results", set()
     text = (CHECKOUT / "docs/performance.md").read_text(encoding="utf-8")
     model = ""
@@ -124,7 +124,7 @@ def test_ratios_of_speed_are_those_of_the_benchmarks():
 
 
 def test_the_speeds_of_the_readme_are_those_of_the_benchmarks():
-    """The table of speeds has the ratios of the same files, and a dash where there is none."""
+    """The table of speeds has the ratios from the same files, and a dash if there is none."""
     text = (CHECKOUT / "README.md").read_text(encoding="utf-8").partition("**Speed**")[2].partition("\n## ")[0]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "memory" in line]
     table = {row: cells for first, *cells in lines for begin, row in MEASURED.items() if first.startswith(begin)}
@@ -138,7 +138,7 @@ def test_the_speeds_of_the_readme_are_those_of_the_benchmarks():
 
 
 def lines_of_table(title: str) -> dict[str, list[str]]:
-    """The cells of the lines of all tables under a title of docs/performance.md, by the first cell."""
+    """The cells of the rows of all tables under a title of docs/performance.md, by the first cell."""
     text = (CHECKOUT / "docs/performance.md").read_text(encoding="utf-8")
     part = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
     lines = [
@@ -148,12 +148,12 @@ def lines_of_table(title: str) -> dict[str, list[str]]:
 
 
 def measured_job(name: str) -> dict:
-    """A file of benchmarks/results/jobs."""
+    """A file in benchmarks/results/jobs."""
     return json.loads((CHECKOUT / f"benchmarks/results/jobs/amd-epyc-{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_whole_job_is_stated_as_it_was_measured():
-    """Minutes, memory, lines and ratio of both jobs, and the estimates of the dry runs."""
+    """Minutes, memory, rows and ratio of both jobs, and the estimates of the dry runs, are as measured."""
     result, start = measured_job("whole-job"), measured_job("startup")
     text = " ".join((CHECKOUT / "docs/performance.md").read_text(encoding="utf-8").split())
     table = lines_of_table("The whole job")
@@ -188,7 +188,7 @@ def test_where_the_time_goes_is_stated_as_it_was_measured():
 
 
 def test_the_commit_of_the_demo_is_that_of_its_records():
-    """README and results name the commit from which the demo's records were made."""
+    """README and results name the commit that the demo's records were made from."""
     record = json.loads((CHECKOUT / "docs/example/results/runs/lora/0/record.json").read_text(encoding="utf-8"))
     for document in ("README.md", "docs/results.md"):
         assert f"commit {record['provenance']['commit'][:7]}" in (CHECKOUT / document).read_text(encoding="utf-8")
@@ -208,7 +208,7 @@ def commands(document: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if commands(document)])
 def test_commands_in_documents_can_be_parsed(document):
-    """Each `triptych` command has arguments that exist, and each script or benchmark is in the checkout."""
+    """Each `triptych` command has valid arguments, and each script or benchmark is in the checkout."""
     for words in commands(document):
         if words[0] == "python":
             assert (CHECKOUT / words[1]).is_file(), words
@@ -223,7 +223,7 @@ def test_commands_in_documents_can_be_parsed(document):
 
 
 def sections(document: str) -> dict[str, str]:
-    """The sections of a document by their titles."""
+    """The sections of a document by title."""
     text = (CHECKOUT / document).read_text(encoding="utf-8")
     return {part.partition("\n")[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
 
@@ -240,7 +240,7 @@ def known_tests() -> frozenset[str]:
 
 @pytest.mark.parametrize("title", sections("docs/questions.md"))
 def test_every_answer_names_its_test_and_a_command(title):
-    """An answer names tests that exist, and ends with a command; one of pytest names a file and selects something."""
+    """An answer names existing tests, and ends with a command; a pytest command names a file and selects something."""
     text = sections("docs/questions.md")[title]
     names = re.findall(r"`(test_\w+)`", text)
     files = re.findall(r"`(tests/[\w/]+\.py)`", text)
@@ -259,7 +259,7 @@ def test_every_answer_names_its_test_and_a_command(title):
 
 
 def test_the_table_of_methods_has_the_counts_of_gpt2_small(gpt2):
-    """docs/methods.md lists every method that trains, with what its defaults train on GPT-2 small's shape."""
+    """docs/methods.md lists every trained method, with what its defaults train for GPT-2 small's shape."""
     rows = re.findall(
         r"^\| `([\w-]+)` \|.*?\| ([\d,]+) \|", (CHECKOUT / "docs/methods.md").read_text("utf-8"), re.MULTILINE
     )

@@ -104,7 +104,7 @@ def test_weights_are_narrow_when_they_move(world, few, monkeypatch):
 
 
 def test_a_family_of_the_plain_path_moves_as_it_is(worlds, monkeypatch):
-    """If nothing is narrowed, nothing is narrowed during the move either."""
+    """A family on the plain path keeps all its weights in fp32 when it is moved."""
     monkeypatch.setattr(ready, "head_is_plain", lambda adapted: False)
     monkeypatch.setattr(EngineModel, "is_on_machine", False)
     model = make_ready(in_bf16(worlds["llama"]).model(LoRA(rank=2)))

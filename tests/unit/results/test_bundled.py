@@ -1,4 +1,5 @@
-"""In an unpacked bundle, what belongs to a fine-tuned model is found; elsewhere, nothing of another folder is taken."""
+"""In an unpacked bundle, what belongs to a fine-tuned model is found; elsewhere, nothing is taken from another
+folder."""
 
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def bundle(tmp_path) -> Path:
 
 
 def test_the_parts_of_a_bundle_are_found(bundle, monkeypatch):
-    """Record, predictions and base of `models/tuned/LABEL/SEED` are those of the same bundle, from any folder."""
+    """Record, predictions and base of `models/tuned/LABEL/SEED` come from the same bundle, whatever the working
+    directory."""
     run = bundle / bundled.tuned_folder("lora", 0)
     assert bundled.record_folder(run) == bundle / "results/runs/lora/0"
     assert bundled.predictions_file(run) == bundle / "results/runs/lora/0/predictions.jsonl"
@@ -33,7 +35,7 @@ def test_the_parts_of_a_bundle_are_found(bundle, monkeypatch):
 
 
 def test_a_runs_own_files_come_first(bundle):
-    """A folder with a record, as older bundles have it, is read itself; its predictions may still be the bundle's."""
+    """A folder with a record, as in older bundles, is read itself; its predictions may still come from the bundle."""
     run = bundle / "models/tuned/lora/0"
     (run / "record.json").write_text("{}")
     assert bundled.record_folder(run) == run
@@ -44,7 +46,7 @@ def test_a_runs_own_files_come_first(bundle):
 
 @pytest.mark.parametrize("place", ["runs/lora/0", "models/tuned/lora/x", "models/tuned/dora/0", "other/tuned/lora/0"])
 def test_elsewhere_a_run_has_its_own_folder_alone(bundle, place):
-    """A run that is in no bundle, or that the bundle's results do not hold, is looked for in its own folder."""
+    """A run that is in no bundle, or not in the bundle's results, is looked up only in its own folder."""
     run = bundle / place
     assert bundled.record_folder(run) == run and bundled.predictions_file(run) == run / "predictions.jsonl"
 
@@ -58,6 +60,6 @@ def test_a_base_that_the_bundle_lacks_is_not_invented(bundle, model):
 
 
 def test_without_results_there_is_no_bundle(bundle):
-    """A folder that only looks like a bundle's is a run's own."""
+    """A folder that merely looks like a bundle's belongs to a run."""
     (bundle / "results/suite.json").unlink()
     assert bundled.base_in_bundle(bundle / "models/tuned/lora/0", "tiny") is None

@@ -1,4 +1,4 @@
-"""Files of a results folder are read strictly, and a refusal says where and what to do, whoever reads."""
+"""Files of a results folder are read strictly, and every reader's refusal says where the problem is and what to do."""
 
 import json
 
@@ -23,7 +23,7 @@ from triptych.results import json_files, reading
     ],
 )
 def test_what_is_not_strict_json_is_refused_with_its_place_and_remedy(content, what, tmp_path):
-    """A file that is missing, not UTF-8, not JSON or not an object is one message with the path and the remedy."""
+    """A file that is missing, not UTF-8, not JSON or not an object gives one message with the path and the remedy."""
     file = tmp_path / "file.json"
     if content is not None:
         file.write_bytes(content)
@@ -34,7 +34,7 @@ def test_what_is_not_strict_json_is_refused_with_its_place_and_remedy(content, w
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    """Texts with line separators, quotes and characters beyond the basic plane come back as they were."""
+    """Texts with line separators, quotes and characters beyond the basic plane are read back unchanged."""
     value = {"text": 'a\u2028b\u0085 "c" \U0001f600', "number": 10**29, "share": 0.1, "none": None, "list": [1, True]}
     json_files.write_json(tmp_path / "a.json", value)
     assert json_files.read_json(tmp_path / "a.json") == value
@@ -46,7 +46,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_a_cut_last_line_is_refused(tmp_path):
-    """JSON lines whose last line is not ended were cut, even where the line is whole JSON."""
+    """JSON lines without a final line break were truncated, even if the last line is complete JSON."""
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}')
     with pytest.raises(ResultsError, match="line 2, does not end its last line: the file is cut"):
         list(json_files.read_json_lines(tmp_path / "a.jsonl"))
@@ -64,7 +64,7 @@ def test_a_cut_last_line_is_refused(tmp_path):
 )
 @pytest.mark.parametrize("version", [2, "1", None])
 def test_another_schema_version_is_explained_in_one_way(name, read, version, tmp_path):
-    """Whoever reads a file of another schema version says which one it has and which one is read."""
+    """Every reader of a file with another schema version gives that version and the supported one."""
     content = {} if version is None else {"schema_version": version}
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(ResultsError, match=f"has schema_version {version!r}, this version of triptych reads 1"):

@@ -1,4 +1,4 @@
-"""`SECURITY.md` and `docs/reliability.md` promise what a test holds: every test that they name is there."""
+"""Every test named by the promises of `SECURITY.md` and `docs/reliability.md` exists."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from support.paths import CHECKOUT
 DOCUMENTS = ("SECURITY.md", "docs/reliability.md")
 TEST_FILE = re.compile(r"tests/[\w/]+\.py")
 PROGRAM = re.compile(r"scripts/\w+(?:\.py|/)")
-# Sections that promise nothing: whom the program trusts, what a stranger can do, how to report a weakness, what was
+# Sections that promise nothing: whom the program trusts, what a stranger can do, how to report a weakness, what was tried.
 # tried.
 NOT_PROMISED = (
     "## Trusted",
@@ -30,14 +30,13 @@ def functions(file: str) -> frozenset[str]:
 
 
 def quoted(document: str) -> list[str]:
-    """Everything in back-ticks."""
+    """Everything in backticks."""
     return re.findall(r"`([^`\n]+)`", (CHECKOUT / document).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_test_that_a_document_names_exists(document):
-    """A test that is named is a function of some file of tests, and a file or program that is named is in the
-    checkout."""
+    """Each named test is a function in some test file, and each named file or program is in the checkout."""
     names = [word for word in quoted(document) if word.startswith("test_")]
     files = [word for word in quoted(document) if TEST_FILE.fullmatch(word) or PROGRAM.fullmatch(word)]
     assert files and all((CHECKOUT / file).exists() for file in files), [
@@ -48,7 +47,7 @@ def test_every_test_that_a_document_names_exists(document):
 
 
 def promises(document: str) -> dict[str, str]:
-    """The bullets and paragraphs that must name a test, by their beginning."""
+    """The bullets and paragraphs that must name a test, by their first words."""
     text = (CHECKOUT / document).read_text(encoding="utf-8")
     found = {}
     for section in re.split(r"\n(?=## )", text):
@@ -61,14 +60,14 @@ def promises(document: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_promise_names_a_test(document):
-    """Each bullet and each paragraph that begins with a promise names a test or a file of tests."""
+    """Each bullet, and each paragraph that begins with a promise, names a test or a file of tests."""
     made = promises(document)
     bare = [beginning for beginning, text in made.items() if not re.search(r"`(?:test_\w+|tests/[\w/]+\.py)`", text)]
     assert len(made) >= 4 and not bare, bare
 
 
 def test_every_row_of_what_was_tried_names_a_test_or_a_program():
-    """The table of faults says where each is tried."""
+    """The table of faults says where each one is tested."""
     text = (CHECKOUT / "docs/reliability.md").read_text(encoding="utf-8")
     section = text.partition("## Faults tested")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
@@ -76,24 +75,24 @@ def test_every_row_of_what_was_tried_names_a_test_or_a_program():
     assert all(re.search(r"`(?:tests|scripts)/\w+", row) for row in rows), rows
 
 
-# What the documents say of the source as a whole
+# What the documents say about the source as a whole
 
 
 def calls() -> list[tuple[str, ast.Call]]:
-    """Every call in the package, with the name of what is called and its owner."""
+    """Every call in the package, with the name of the callee and its owner."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in sorted((CHECKOUT / "src/triptych").rglob("*.py"))]
     return [(ast.unparse(node.func), node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def test_remote_code_is_refused_in_every_call_of_transformers():
-    """Wherever an Auto class reads or makes something, `trust_remote_code` is given, as False."""
+    """Wherever an Auto class reads or creates something, `trust_remote_code` is given, as False."""
     asked = [call for name, call in calls() if re.fullmatch(r"Auto\w+\.from_(pretrained|config)", name)]
     given = [{word.arg: ast.unparse(word.value) for word in call.keywords}.get("trust_remote_code") for call in asked]
     assert len(given) >= 5 and set(given) == {"False"}
 
 
 def test_the_source_neither_pickles_nor_unpickles():
-    """No module imports a pickler, and neither torch nor numpy is asked to read or write what could be one."""
+    """No module imports a pickler, and neither torch nor numpy reads or writes anything that could be a pickle."""
     names = {name for name, _ in calls()}
     assert not names & {
         "torch.load",

@@ -1,4 +1,4 @@
-"""A run that is read for resuming: damage is repaired by running again, other settings are refused."""
+"""A run read for resuming: damage is repaired by running again, other settings are refused."""
 
 import json
 
@@ -14,7 +14,7 @@ OTHER = make_suite({"model": "tiny", "data": "newswire", "methods": ["lora"], "t
 
 
 def test_other_settings_and_damage_are_different_errors(tmp_path):
-    """A whole record of other settings is distinguished from damage, even if the files next to it are damaged."""
+    """A complete record with other settings is distinguished from damage, even if the files next to it are damaged."""
     folder = write_run(tmp_path, SUITE.model_dump(mode="json"), "lora", 0)
     assert read_run(folder, "lora", 0, SUITE).done
     with pytest.raises(OtherSettings, match=r"training\.patience.*--fresh"):

@@ -1,4 +1,4 @@
-"""`record.json` says what its run wrote, or it is refused."""
+"""`record.json` must contain what its run wrote, or it is refused."""
 
 import json
 
@@ -18,7 +18,7 @@ def record() -> Record:
 
 
 def test_a_record_is_read_as_it_was_written(record, tmp_path):
-    """A sealed record is read, in whatever order and spacing of its keys; one without a digest is read as it is."""
+    """A sealed record is read whatever the order and spacing of its keys; one without a digest is read as it is."""
     sealed = record.sealed()
     for data in (sealed, dict(reversed(sealed.items())), record.model_dump(mode="json")):
         for indent in (None, 4):
@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written(record, tmp_path):
     ],
 )
 def test_a_changed_record_is_refused(record, tmp_path, old, new):
-    """A key or a value that is another one than its run wrote is found, wherever it is in the record."""
+    """A changed key or value is detected anywhere in the record."""
     text = json.dumps(record.sealed())
     assert old in text
     (tmp_path / "record.json").write_text(text.replace(old, new, 1))
@@ -46,7 +46,7 @@ def test_a_changed_record_is_refused(record, tmp_path, old, new):
 
 
 def test_a_record_whose_digest_is_of_others_work_too_is_read(record, tmp_path):
-    """As they were made before: with the note on what else worked among what is repeated."""
+    """Records of an earlier version, whose digest includes the note on other work, can still be read."""
     record.cost.shared_note = "processes other than this run used about 60% of the cores"
     data = record.model_dump(mode="json")
     data["digest"] = records._digest(data, records.READINGS_BEFORE)
@@ -60,8 +60,8 @@ def test_a_record_whose_digest_is_of_others_work_too_is_read(record, tmp_path):
 
 
 def test_the_digest_is_of_what_a_repeated_run_repeats(record):
-    """Times, memory, energy, others' work, date and command do not change the digest; any figure that a run repeats
-    does."""
+    """Times, memory, energy, others' work, date and command do not change the digest; any figure that a rerun
+    reproduces does."""
     repeated = record.model_copy(deep=True)
     repeated.cost.train_seconds += 1.0
     repeated.cost.peak_memory_bytes = 7
@@ -74,8 +74,8 @@ def test_the_digest_is_of_what_a_repeated_run_repeats(record):
 
 
 def test_the_commits_that_were_read_take_the_place_of_branches(record):
-    """A record's settings can be had with the commits of model and data on the Hub that were read; a local model's
-    fingerprint is a digest and leaves the revision as it is."""
+    """A record's settings can be given with the Hub commits of model and data that were read; a local model's
+    fingerprint is a digest and leaves the revision unchanged."""
     assert record.provenance is not None and record.data is not None
     record.config |= {"model": "someone/m", "model_revision": "main", "data_revision": "main"}
     for fingerprint, expected in (("0f" * 32, "main"), (None, "main"), ("other/m@c0ffee", "main")):

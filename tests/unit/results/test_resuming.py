@@ -1,4 +1,4 @@
-"""The command that resumes a results folder names the plug-ins that its runs were made with."""
+"""The command that resumes a results folder names the plug-ins of its runs."""
 
 import json
 
@@ -24,12 +24,12 @@ from triptych.use.find_run import how_to_use
     ],
 )
 def test_plug_ins_are_found_in_a_command(command, files):
-    """However they are written, each once; a command that cannot be taken apart has none."""
+    """Plug-ins are found however they are written, each once; an unparsable command has none."""
     assert plugins_in(command) == files
 
 
 def test_the_command_that_was_kept_comes_before_those_of_records(tmp_path):
-    """`command.json` names plug-ins as the user gave them; without it the first record that can be read does."""
+    """`command.json` names plug-ins as the user gave them; without it, the first readable record is used."""
     out = write_results(tmp_path / "out", methods=("lora",), seeds=(0,))
     assert plugin_options(out) == []
     record = out / "runs/lora/0/record.json"
@@ -45,7 +45,8 @@ def test_the_command_that_was_kept_comes_before_those_of_records(tmp_path):
 
 
 def test_every_command_that_is_printed_has_the_plug_ins(tmp_path):
-    """A plan, the way out of an unfinished or damaged folder, and advice can be run as they stand."""
+    """The commands printed by a plan, by messages about an unfinished or damaged folder, and by advice run as
+    printed."""
     out = write_results(tmp_path / "out", seeds=(0, 1, 2))
     (out / "command.json").write_text(json.dumps({"command": "triptych compare --plugin mine.py"}))
     made = plan(pilots=[out], within="40min")

@@ -21,7 +21,7 @@ from triptych.use.summarizers import Summary, Trained
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory) -> Comparison:
-    """A comparison with a method whose label is markup, and one that failed."""
+    """A comparison with a method whose label is markup, and a failed method."""
     out = write_results(tmp_path_factory.mktemp("shown") / "out", methods=("lead-3", "lora", "full"), seeds=(0, 1))
     for seed in (0, 1):
         edit_record(out, f"full/{seed}", lambda record: record.update(status="failed", error="out of <memory>"))
@@ -29,7 +29,7 @@ def comparison(tmp_path_factory) -> Comparison:
 
 
 def test_a_frame_has_the_columns_and_figures_of_the_csv(comparison):
-    """One line for each method, indexed by label, with raw numbers."""
+    """A frame has one row for each method, indexed by label, with raw numbers."""
     frame = comparison.to_frame()
     lines = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert list(frame.index) == [line["label"] for line in lines] == ["lead-3", "lora", "full"]
@@ -41,7 +41,7 @@ def test_a_frame_has_the_columns_and_figures_of_the_csv(comparison):
 
 
 def test_a_dictionary_is_what_the_file_holds(comparison):
-    """`to_dict` is JSON as it is, and makes the same object again."""
+    """`to_dict` gives plain JSON that restores the same object."""
     data = comparison.to_dict()
     assert json.loads(json.dumps(data)) == data and Comparison.model_validate(data) == comparison
 
@@ -55,7 +55,7 @@ def test_what_is_printed_is_one_short_line(comparison, tmp_path):
 
 
 def test_a_notebook_shows_a_table_in_which_nothing_is_markup(comparison):
-    """Every method, the verdict and the flags are there, escaped."""
+    """Every method, the verdict and the flags are in the table, escaped."""
     html = comparison.model_copy(update={"flags": ["beware of <script>"]})._repr_html_()
     assert html.count("<tr>") == 4 and "&lt;script&gt;" in html and "<script>" not in html
     assert "lora" in html and "failed" in html and f"{comparison.rows['lora'].rouge1.mean:.2f}" in html
@@ -72,7 +72,7 @@ class Shouting(Trained):
 
 
 def test_one_text_has_one_summary_and_several_a_list(tmp_path):
-    """A text is never taken for a list of letters, and an empty one is refused as such."""
+    """A string is never taken for a list of letters, and an empty one is refused."""
     loud = Shouting("loud", "shouting", tmp_path, None)
     assert loud.summarize("It met. It agreed.") == "IT MET. IT AGREED."
     assert loud.summarize(["a b", "c"]) == ["A B", "C"] and loud.summarize([]) == []
@@ -82,7 +82,7 @@ def test_one_text_has_one_summary_and_several_a_list(tmp_path):
 
 
 def test_completion_shows_the_public_names():
-    """`dir(triptych)` is what may be used, before anything of it was imported."""
+    """`dir(triptych)` lists the public names, before any of them was imported."""
     code = "import triptych; print(' '.join(dir(triptych)))"
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(names) == {*triptych.__all__, "__version__"}

@@ -1,4 +1,4 @@
-"""A results folder can be passed on without a text: everything but texts is made again from the copy."""
+"""A results folder can be passed on without texts: everything else is reproduced from the copy."""
 
 import json
 
@@ -14,13 +14,13 @@ from triptych.scored.stored import rescore
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """A small results folder, and where its copy is to be; reports are not printed, which takes seconds."""
+    """A small results folder, and the destination of its copy; reports are not printed, which takes seconds."""
     monkeypatch.setattr(write, "to_pdf", lambda report: b"")
     return write_results(tmp_path / "out"), tmp_path / "copy"
 
 
 def files_of(folder) -> dict[str, str]:
-    """Every text file of a folder by its path in it."""
+    """Every text file of a folder by its path within it."""
     return {
         str(path.relative_to(folder)): path.read_text("utf-8", "replace")
         for path in folder.rglob("*")
@@ -29,7 +29,7 @@ def files_of(folder) -> dict[str, str]:
 
 
 def test_the_copy_gives_the_same_comparison(finished):
-    """Compared again, the copy has every figure of the original, those of its texts among them, and it has no text."""
+    """Compared again, the copy has every figure of the original, including those about its texts, and no text."""
     out, copy = finished
     first = api.report(out, to=copy, texts=False)
     assert first.checks is not None
@@ -43,7 +43,7 @@ def test_the_copy_gives_the_same_comparison(finished):
 
 
 def test_a_copy_of_a_copy_is_the_same(finished, tmp_path):
-    """Nothing is left out twice: the digests are those of the texts."""
+    """A copy of a copy is the same: the digests are those of the texts."""
     out, copy = finished
     api.report(out, to=copy, texts=False)
     api.report(copy, to=tmp_path / "second", texts=False)
@@ -52,7 +52,7 @@ def test_a_copy_of_a_copy_is_the_same(finished, tmp_path):
 
 
 def test_a_changed_copy_is_refused(finished):
-    """The scores of a copy are held to its record, as those of a run are."""
+    """The scores of a copy must match its record, like those of a run."""
     out, copy = finished
     api.report(out, to=copy, texts=False)
     path = next(copy.glob("runs/*/*/predictions.jsonl"))
@@ -62,7 +62,7 @@ def test_a_changed_copy_is_refused(finished):
 
 
 def test_a_copy_is_not_written_over_runs(finished, tmp_path):
-    """Other runs stay where they are; an earlier copy is replaced."""
+    """A copy never overwrites other runs; it replaces an earlier copy."""
     out, copy = finished
     other = write_results(tmp_path / "other")
     before = files_of(other)
@@ -75,7 +75,7 @@ def test_a_copy_is_not_written_over_runs(finished, tmp_path):
 
 
 def test_a_copy_has_nothing_to_score(finished):
-    """Another metric needs the summaries, and says where they are."""
+    """Scoring a copy with another metric is refused, since it needs the summaries; the message says where they are."""
     out, copy = finished
     api.report(out, to=copy, texts=False)
     with pytest.raises(ResultsError, match="holds scores without the summaries"):
@@ -83,7 +83,7 @@ def test_a_copy_has_nothing_to_score(finished):
 
 
 def test_what_was_written_is_listed(finished, capsys, monkeypatch):
-    """The files of a report, and of a copy what was copied as well."""
+    """The files of a report are listed, and for a copy the copied files as well."""
     out, copy = finished
     monkeypatch.setattr("triptych.suite.reports.write_report", lambda results, comparison, to: None)
     reports = "comparison.json, comparison.csv, comparison_tests.csv, comparison.md, report.pdf, report.html"

@@ -1,4 +1,4 @@
-"""What a run is left with after training: its best weights, and their loss."""
+"""The result of training: the run's best weights, and their loss."""
 
 from types import SimpleNamespace
 
@@ -22,8 +22,8 @@ SMALL = {
 
 @pytest.mark.parametrize(("label", "rate"), [("lora", 0.003), ("last-layers", 0.5), ("prompt-tuning", 0.03)])
 def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate, tmp_path):
-    """A run does not evaluate its best weights again: their loss is that of the evaluation that chose them, bit by bit
-    where that was the whole model's, also where no evaluation beat the untouched weights."""
+    """A run does not evaluate its best weights again: their loss is that of the evaluation that chose them, bit-equal
+    to the whole model's if that was evaluated, also if no evaluation beat the untouched weights."""
     settings = merge_tables(preset_settings("demo"), {**SMALL, "method": {label: {"learning_rate": rate}}})
     suite, (entry,) = resolve(settings, [label])
     bench = Workbench.begin(suite, entry, 0, tmp_path, "cpu", ignore)
@@ -34,8 +34,8 @@ def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate
 
 
 def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
-    """Before training for its loss, and once for the trunk cache, from which every trial of the search and every
-    evaluation reads; the loss is that of the whole model."""
+    """Each validation document is read once before training for its loss, and once for the trunk cache that every trial
+    and evaluation then uses; the loss is that of the whole model."""
     settings = merge_tables(preset_settings("demo"), {**SMALL, "search": {"trials": 2}})
     suite, (entry,) = resolve(settings, ["last-layers"])
     bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
@@ -51,7 +51,8 @@ def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
 
 
 def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp_path, monkeypatch):
-    """Not for one evaluation, nor beyond `cache.max_gigabytes` next to those of the training split."""
+    """They are not kept for a single evaluation, nor beyond `cache.max_gigabytes` together with those of the training
+    split."""
     monkeypatch.setattr("triptych.run.passes.cache_folder", lambda: tmp_path / "cache")
 
     def trunk_of(**changes) -> Trunk:
@@ -71,7 +72,7 @@ def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp
 
 
 def test_a_run_that_began_again_says_so(tmp_path, monkeypatch):
-    """Where the decay gains nothing, a shorter run follows; the record has its step, and a note says why."""
+    """If the decay does not improve, a shorter run follows; the record has its step, and a note says why."""
     validation = iter([9.0, 5.0, 4.0, 4.5, 4.6, 4.1, 3.0])  # untouched, three epochs, the decay, two epochs again
     monkeypatch.setattr(Workbench, "loss", lambda *args, **more: SimpleNamespace(mean=next(validation)))
     settings = merge_tables(preset_settings("demo"), merge_tables(SMALL, {"training": {"max_epochs": 9}}))

@@ -1,4 +1,4 @@
-"""Checkpoints: which one is believed, how many are kept, how often one is due."""
+"""Checkpoints: which one is trusted, how many are kept, and when one is due."""
 
 import json
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ IDENTITY = {"label": "lora", "seed": 0}
 
 @pytest.fixture
 def saved(tmp_path):
-    """Three checkpoints, one after the other."""
+    """Three checkpoints, saved one after another."""
     keeper = Checkpoints(tmp_path / "checkpoint", IDENTITY)
     for step in (1, 9, 10):
         keeper.save(step, {"w": torch.full((40,), float(step))}, {"progress": {"step": step}})
@@ -26,7 +26,7 @@ def saved(tmp_path):
 
 
 def test_the_last_two_are_kept_and_the_newest_is_read(saved):
-    """Newest by its step, not by the letters of its name; older than two are gone."""
+    """The newest is determined by step, not by the spelling of its name; all but two are removed."""
     assert sorted(path.name for path in saved.folder.iterdir()) == [
         "10.json",
         "10.safetensors",
@@ -40,7 +40,7 @@ def test_the_last_two_are_kept_and_the_newest_is_read(saved):
 
 @pytest.mark.parametrize("file", ["10.json", "10.safetensors"])
 def test_a_damaged_checkpoint_is_passed_over(saved, file):
-    """Truncated anywhere, or with any byte flipped, the newest is not believed and the one before is read."""
+    """If the newest is truncated or has a flipped byte, the one before it is read."""
     path = saved.folder / file
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     for place in rng.integers(0, len(whole) - 2, 40).tolist():
@@ -49,13 +49,13 @@ def test_a_damaged_checkpoint_is_passed_over(saved, file):
         flipped = bytearray(whole)
         flipped[place] ^= 1 + int(rng.integers(0, 255))
         path.write_bytes(flipped)
-        assert saved.latest().step == 9 or json.loads(flipped) == json.loads(whole)  # a blank for a blank
+        assert saved.latest().step == 9 or json.loads(flipped) == json.loads(whole)  # a space for a space
     path.unlink()
     assert saved.latest().step == 9
 
 
 def test_checkpoints_that_were_passed_over_do_not_displace_new_ones(saved):
-    """Where the run had to begin before damaged checkpoints, they go, and what it writes stays."""
+    """If the run had to start before damaged checkpoints, they are removed, and new ones are kept."""
     for step in (9, 10):
         (saved.folder / f"{step}.safetensors").write_bytes(b"")
     assert saved.latest() is None
@@ -67,12 +67,12 @@ def test_checkpoints_that_were_passed_over_do_not_displace_new_ones(saved):
 
 
 def test_another_run_s_checkpoints_are_not_read(saved):
-    """A checkpoint belongs to the settings, data and weights it was made under."""
+    """A checkpoint belongs to its settings, data and weights."""
     assert Checkpoints(saved.folder, {**IDENTITY, "seed": 1}).latest() is None
 
 
 def test_checkpoints_cost_under_two_percent_of_the_time(tmp_path, monkeypatch):
-    """The first is due at once; the next when fifty times its measured cost has passed."""
+    """The first is due at once; the next after fifty times its measured cost."""
     now = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     keeper = Checkpoints(tmp_path / "checkpoint", IDENTITY)
@@ -92,7 +92,7 @@ def test_checkpoints_cost_under_two_percent_of_the_time(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_the_checkpoints_before_it_whole(saved, monkeypatch):
-    """Where a checkpoint cannot be written, the error says so and the last one is still read."""
+    """If a checkpoint cannot be written, the error says so and the last one can still be read."""
 
     def full(path, content):
         raise ResultsError(f"{str(path)!r} cannot be written: No space left on device.")
@@ -110,7 +110,8 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_whole(saved, monkeypatch):
 def test_the_room_that_is_announced_is_that_of_two_checkpoints_and_one_being_written(
     tmp_path, optimizer, schedule, exact
 ):
-    """A real state takes no more; with AdamW the announcement is exact but for headers; with Adafactor a bound."""
+    """A real state takes no more than announced; with AdamW the announcement is exact except for headers; with
+    Adafactor it is a bound."""
     trained = {"w": torch.nn.Parameter(torch.zeros(300, 200)), "b": torch.nn.Parameter(torch.zeros(300))}
     plan = SimpleNamespace(optimizer=optimizer, weight_decay=0.0, learning_rate=0.1)
     state = TrainingState(trained, make_optimizer(list(trained.values()), plan))

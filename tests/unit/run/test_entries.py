@@ -1,4 +1,4 @@
-"""The entries of a suite: what a label means, and what is written out of it."""
+"""The entries of a suite: what a label means, and what is written for it."""
 
 import pytest
 
@@ -10,7 +10,8 @@ import_plugins()
 
 
 def test_a_variant_needs_no_kind():
-    """`last-head` trains the head alone, `lora-all` every matrix of the blocks; further options are laid on these."""
+    """`last-head` trains only the head, `lora-all` every matrix of the blocks; further options are merged into
+    these."""
     head, everywhere = make_entry("last-head", {}), make_entry("lora-all", {"rank": 4})
     assert head.kind == "last-layers"
     assert {name: head.options[name] for name in ("num_blocks", "final_norm", "head")} == {
@@ -27,18 +28,18 @@ def test_a_variant_needs_no_kind():
 
 @pytest.mark.parametrize("label", VARIANTS)
 def test_a_label_with_a_kind_means_that_kind_alone(label):
-    """Nothing of the variant is left where the suite says what its label is."""
+    """If the suite gives a label's kind, nothing of the variant applies."""
     assert make_entry(label, {"kind": "lora", "rank": 2}).options == make_entry("lora", {"rank": 2}).options
 
 
 def test_a_variant_is_written_out():
-    """The resolved suite has the kind and every option, so that it means the same wherever it is read."""
+    """The resolved suite has the kind and every option, so it means the same wherever it is read."""
     suite, entries = resolve({"methods": ["lead-3", "last-head"]})
     assert suite.method["last-head"] == {"kind": "last-layers", **entries[1].options}
     assert resolve(suite.model_dump())[0] == suite
 
 
 def test_a_mistyped_variant_is_suggested():
-    """A label that is near to one is an error that names it."""
+    """A label close to a variant's is an error that names the variant."""
     with pytest.raises(ConfigError, match="last-head"):
         make_entry("last-haed", {})

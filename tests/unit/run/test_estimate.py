@@ -1,4 +1,4 @@
-"""What a suite will take: a few timed documents of usual length, scaled to every run."""
+"""Time estimates for a suite: a few timed documents of typical length, scaled to every run."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from triptych.run.timing import (
 
 
 def made_up(train: int, validation: int, test: int, **settings) -> SimpleNamespace:
-    """A checked suite of so many documents, without a model."""
+    """A checked suite with this many documents, without a model."""
     corpus = SimpleNamespace(train=range(train), validation=range(validation), test=range(test))
     return SimpleNamespace(suite=make_suite(settings), corpus=corpus)
 
@@ -39,7 +39,7 @@ TIMES = MethodTimes(loading=2.0, loss=0.1, summary=0.5, training=TrainingTimes(d
 
 
 def test_times_of_documents_are_scaled_to_a_run():
-    """Passes count by documents, updates by steps, losses by validations, summaries by test documents."""
+    """Passes scale with documents, updates with steps, losses with validations, summaries with test documents."""
     checked = made_up(100, 10, 20, training={"max_epochs": 3, "global_batch_size": 32}, search={"trials": 0})
     found = estimate_run(checked, entry("lora"), TIMES)
     assert found.train_seconds == pytest.approx(3 * (100 * 0.3 + 4 * 0.7) + 100 * 0.05)
@@ -54,8 +54,8 @@ def test_times_of_documents_are_scaled_to_a_run():
 
 
 def test_evaluations_from_the_trunk_cache_are_estimated():
-    """The loss before training and that of the test split take the whole model; then the states of the validation
-    split are computed once, and each evaluation and trial reads them."""
+    """The losses before training and on the test split use the whole model; the validation states are then computed
+    once, and each evaluation and trial reads them."""
     settings = {"training": {"max_epochs": 3, "global_batch_size": 10}, "search": {"trials": 4}}
     checked = made_up(100, 10, 20, **settings)
     plain = estimate_run(checked, entry("last-layers"), TIMES)
@@ -66,7 +66,7 @@ def test_evaluations_from_the_trunk_cache_are_estimated():
 
 
 def test_a_row_that_is_not_trained_takes_its_evaluation_and_summaries():
-    """No training, no search; without a model the start of a process alone."""
+    """There is no training and no search; without a model only the start of a process counts."""
     checked = made_up(100, 10, 20)
     untuned = estimate_run(checked, entry("untuned"), MethodTimes(loading=2.0, loss=0.1, summary=0.5))
     assert untuned.train_seconds == 0 and untuned.evaluation_seconds == pytest.approx(0.1 * (10 + 20))
@@ -74,7 +74,7 @@ def test_a_row_that_is_not_trained_takes_its_evaluation_and_summaries():
 
 
 def test_a_timing_grows_until_it_is_long_enough_or_has_all_documents():
-    """Work is doubled while it is short, its first time is left out, and of short times the shortest counts."""
+    """Work is doubled while it is short, the first timing is left out, and of short timings the shortest counts."""
     asked = []
 
     def measure(seconds: float):
@@ -94,7 +94,8 @@ def test_a_timing_grows_until_it_is_long_enough_or_has_all_documents():
 
 @pytest.mark.parametrize(("waits", "sizes"), [(PATIENCE_SECONDS, [1]), (PATIENCE_SECONDS / 2.5, [1, 1, 2])])
 def test_a_timing_that_takes_long_by_the_wall_is_not_repeated(waits, sizes, monkeypatch):
-    """On a busy machine little is computed in much time: what was measured by then counts, be it the first alone."""
+    """On a busy machine little is computed in much time: what was measured by then counts, even if it is only the first
+    timing."""
     wall, asked = [0.0], []
     monkeypatch.setattr("triptych.run.timing.time.monotonic", lambda: wall[0])
 
@@ -107,7 +108,7 @@ def test_a_timing_that_takes_long_by_the_wall_is_not_repeated(waits, sizes, monk
 
 
 def test_documents_of_usual_length_are_timed(gpt2: World):
-    """Those nearest to the mean are taken, and their time is scaled to the mean."""
+    """The documents closest to the mean length are timed, and their time is scaled to the mean."""
     usual = Usual.of(gpt2.pairs, 3)
     lengths = sorted(abs(len(p.document_ids) + len(p.summary_ids) - usual.tokens) for p in gpt2.pairs)
     mine = [abs(len(p.document_ids) + len(p.summary_ids) - usual.tokens) for p in usual.pairs]
@@ -117,7 +118,7 @@ def test_documents_of_usual_length_are_timed(gpt2: World):
 
 
 def test_a_model_is_timed_as_it_is(world: World):
-    """A loss takes time above zero, passes through the blocks are noted in order, and nothing stays hooked."""
+    """A loss takes more than zero time, passes through the blocks are noted in order, and no hook is left."""
     model = world.model(find(Method, "untuned")())
     assert time_loss(model, world.pairs, 4) > 0
     with stamps_of(model) as stamps:

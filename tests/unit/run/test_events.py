@@ -54,7 +54,7 @@ LINES = [
 
 @pytest.mark.parametrize(("event", "line"), LINES, ids=[event.event for event, _ in LINES])
 def test_an_event_is_one_documented_line_and_back(event, line):
-    """Programs that read `train --events` get these fields in this order, and parsing a line gives the event again."""
+    """Readers of `train --events` get these fields in this order, and parsing a line gives the event again."""
     assert format_event(event) == line and "\n" not in line
     assert parse_event(line) == event
 
@@ -65,7 +65,7 @@ def test_every_event_of_a_child_process_has_its_line():
 
 
 def test_a_line_of_the_history_is_the_event_without_the_number_of_steps():
-    """`history.jsonl` keeps what was measured; how many steps there may be is for progress bars."""
+    """`history.jsonl` keeps the measurements; the maximum number of steps is only for progress bars."""
     event, line = LINES[5]
     assert json.dumps(event.history_line()) == line.replace(', "total": 8', "")
 
@@ -93,7 +93,7 @@ def test_an_unknown_event_is_an_error(line, problem):
 
 
 def test_a_line_of_the_stream_says_when_and_about_what():
-    """`compare --events` writes the time, the run that an event is about, and the event itself."""
+    """`compare --events` writes the time, the run that an event belongs to, and the event itself."""
     line = json.loads(stream_line(RunId("lora", 1), DoneEvent(test_loss=1.5)))
     assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
     assert line == {"run": {"name": "lora", "seed": 1}, "event": "done", "test_loss": 1.5}

@@ -1,4 +1,4 @@
-"""A run that runs out of memory: what it records, what its other seeds read, and how it ends."""
+"""A run that runs out of memory: what it records, what its other seeds reuse, and how it ends."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ SETTINGS = [
 
 @pytest.fixture
 def little_memory(monkeypatch, tmp_path):
-    """Passes of training run out of memory unless blocks are recomputed and there is one document."""
+    """Training passes run out of memory unless blocks are recomputed and there is only one document."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     passes: list[bool] = []
@@ -41,7 +41,7 @@ def little_memory(monkeypatch, tmp_path):
 
 
 def train(size: str, seed: int = 0) -> dict:
-    """A run of LoRA with a micro-batch; its record."""
+    """Train LoRA with a micro-batch; return the record."""
     settings = [*SETTINGS, f"training.micro_batch_size={size}"]
     command = ["train", "lora", "--preset", "demo", "--device", "cpu", "--out", size, "--seeds", str(seed), "--set"]
     assert cli.main([*command, *settings]) == 0
@@ -49,8 +49,8 @@ def train(size: str, seed: int = 0) -> dict:
 
 
 def test_a_run_records_that_blocks_were_recomputed(little_memory, capfd):
-    """In a record, its notes and the output, whether memory ran out in a step or while the micro-batch was looked for;
-    what was computed twice is charged. Another seed reads what was found, and tries no pass without."""
+    """Record, notes and output say so, whether memory ran out in a step or during the search for the micro-batch; what
+    was computed twice is charged. Another seed reuses the result and tries no pass without recomputation."""
     in_a_step, found = train("2"), train("auto")
     for record in (in_a_step, found):
         assert record["training"]["recomputed"] and record["training"]["micro_batch_size"] == 1

@@ -1,4 +1,4 @@
-"""What is said of a method of one's own whose tensors cannot be trained or counted as they are."""
+"""Messages about a user's method whose tensors cannot be trained or counted as they are."""
 
 import pytest
 import torch
@@ -38,21 +38,21 @@ def _methods(own_registry):
 
     @register("scaled-anywhere")
     class Anywhere(Method):
-        """Scale the last block's MLP, on the CPU whatever the model is on."""
+        """Scales the last block's MLP, on the CPU whatever the model's device."""
 
         def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
             return scaling(parts, torch.ones(parts.hidden_size))
 
     @register("scaled-there")
     class There(Method):
-        """Scale the last block's MLP, where the model is."""
+        """Scales the last block's MLP, on the model's device."""
 
         def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
             return scaling(parts, torch.ones(parts.hidden_size, device=parts.device))
 
     @register("forgetful")
     class Forgetful(Method):
-        """Freeze the model, and forget the rest."""
+        """Freezes the model and forgets the rest."""
 
         def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
             parts.model.requires_grad_(False)
@@ -67,7 +67,7 @@ def _checked(*methods: str) -> CheckedSuite:
 
 
 def test_a_parameter_off_the_models_device_is_noted_in_the_plan():
-    """The note names method and parameter and says what to do; methods that heed it have none."""
+    """The note names method and parameter and gives the remedy; correct methods have no note."""
     own = ("untuned", "prompt-tuning", "prefix-tuning", "lora", "last-layers", "full")
     checked = _checked("scaled-anywhere", "scaled-there", *own)
     (note,) = checked.notes
@@ -76,7 +76,7 @@ def test_a_parameter_off_the_models_device_is_noted_in_the_plan():
 
 
 def test_its_run_is_done_and_says_why_flops_are_not_measured(workplace):
-    """Neither the count nor the trunk cache ends the run: what is not counted is None."""
+    """Neither the count nor the trunk cache ends the run: what cannot be counted is None."""
     checked, said = _checked("scaled-anywhere", "scaled-there"), []
     anywhere, there = (
         experiment.run_experiment(checked.suite, entry, 0, workplace / "out", "cpu", listen)
@@ -89,6 +89,6 @@ def test_its_run_is_done_and_says_why_flops_are_not_measured(workplace):
 
 
 def test_a_method_that_leaves_nothing_to_train_is_refused():
-    """Unless its class says that it trains nothing."""
+    """A method without trained tensors is refused unless its class says that it trains nothing."""
     with pytest.raises(ConfigError, match=r"\[method\.forgetful\] It trains 0 parameters.*requires_grad_\(True\)"):
         _checked("forgetful", "untuned")

@@ -23,7 +23,7 @@ where = ["src"]
 
 @pytest.fixture
 def clone(tmp_path):
-    """A small clone with a package of our name, and its commit."""
+    """A small clone with a package named like ours, and its commit."""
     home = tmp_path / "clone"
     (home / "src/triptych").mkdir(parents=True)
     (home / "src/triptych/__init__.py").write_text("")
@@ -43,7 +43,7 @@ def clone(tmp_path):
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_package_built_from_a_clone_knows_its_commit(clone, tmp_path, monkeypatch, changed):
-    """What setup.py writes when it builds is what a record names, with whether files were changed."""
+    """A record names the commit that setup.py wrote at build time, and whether files were changed."""
     pytest.importorskip("setuptools")
     home, commit = clone
     if changed:
@@ -56,7 +56,7 @@ def test_a_package_built_from_a_clone_knows_its_commit(clone, tmp_path, monkeypa
 
 
 def test_outside_a_clone_the_commit_is_said_to_be_unknown(tmp_path, monkeypatch, capsys):
-    """A record has none, and `triptych env` says why."""
+    """A record has no commit, and `triptych env` says why."""
     monkeypatch.setattr(triptych, "__file__", str(tmp_path / "site/triptych/__init__.py"))
     assert provenance._commit() == (None, None)
     assert cli.main(["env"]) == 0

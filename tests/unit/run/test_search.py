@@ -1,4 +1,4 @@
-"""The learning-rate search: the same trials for all, on the same budget."""
+"""The learning-rate search: the same trials for all methods, with the same budget."""
 
 import json
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ Losses = dict[float, float | None]
 
 
 def trial(losses: Losses, made: list[tuple[float, int]], later: Losses | None = None):
-    """A trial whose loss is looked up, in the second round in `later` if it is there, and which is noted."""
+    """Look up a trial's loss, in the second round in `later` if it is there, and note the trial."""
 
     def try_rate(rate: float, steps: int) -> Trial:
         made.append((rate, steps))
@@ -52,7 +52,7 @@ def trial(losses: Losses, made: list[tuple[float, int]], later: Losses | None = 
 
 
 def test_every_tuned_kind_gets_the_same_number_of_rates():
-    """Each registered method that trains has a rising grid of at least the four rates that a search may try by
+    """Each registered method that trains has an increasing grid with at least the four rates that a search may try by
     default."""
     for name, kind in registered(Method).items():
         if kind.trains:
@@ -62,12 +62,12 @@ def test_every_tuned_kind_gets_the_same_number_of_rates():
 
 
 def test_fewer_trials_still_span_the_grid():
-    """With fewer trials than rates they lie evenly over the grid, both ends included."""
+    """With fewer trials than rates, they are spread evenly over the grid, including both ends."""
     assert spread((1, 2, 3, 4, 5), 3) == (1, 3, 5) and spread(GRID, 9) == GRID
 
 
 def test_the_best_two_rates_are_tried_for_longer():
-    """All rates on short trials, the best two on longer ones, of which the lowest loss is chosen; all steps are
+    """All rates get short trials and the best two longer ones, of which the lowest loss is chosen; all steps are
     spent."""
     made: list[tuple[float, int]] = []
     losses = dict(zip(GRID, (3.0, 2.0, 2.5, 2.6), strict=True))
@@ -79,12 +79,12 @@ def test_the_best_two_rates_are_tried_for_longer():
 
 
 def test_of_two_equal_rates_the_lower_is_chosen():
-    """The lower rate of two alike is chosen."""
+    """Of two equally good rates, the lower is chosen."""
     assert search_rates(GRID, BUDGET, trial(dict(zip(GRID, (3.0, 2.0, 2.0, 3.0), strict=True)), [])).chosen == 0.2
 
 
 def test_a_best_rate_at_an_edge_widens_the_grid():
-    """Where the best rate is at an end, rates beyond it are tried within the same budget, at most two."""
+    """If the best rate is at an end, at most two rates beyond it are tried within the same budget."""
     made: list[tuple[float, int]] = []
     losses = {1e-4: 3.0, 3e-4: 2.9, 1e-3: 2.8, 3e-3: 2.5, 9e-3: 2.4, 0.027: 2.6}
     result = search_rates((1e-4, 3e-4, 1e-3, 3e-3), BUDGET, trial(losses, made, {9e-3: 2.0, 3e-3: 2.1}))
@@ -103,7 +103,7 @@ def test_of_two_rates_the_better_is_at_no_edge_where_one_beyond_is_worse():
 
 
 def test_trials_of_a_step_or_two_say_nothing_beyond_the_grid():
-    """After so few steps the highest rate is ahead wherever it leads, so that the grid is not continued."""
+    """After a step or two the highest rate leads regardless of its merit, so the grid is not continued."""
     made: list[tuple[float, int]] = []
     budget = search_budget(plan_of(max_epochs=1), 480, 0.35, 4)
     assert budget == Budget(total=21, first=1, most=60, widenings=0)
@@ -113,7 +113,7 @@ def test_trials_of_a_step_or_two_say_nothing_beyond_the_grid():
 
 
 def test_rates_that_diverge_are_not_chosen():
-    """A rate that diverged in either round is not chosen; a grid's upper end that diverged does not widen it."""
+    """A rate that diverged in either round is not chosen; if the grid's upper end diverged, it is not widened."""
     losses = dict(zip(GRID, (3.0, 2.0, None, None), strict=True))
     made: list[tuple[float, int]] = []
     assert search_rates(GRID, BUDGET, trial(losses, made, {0.2: None})).chosen == 0.1
@@ -121,7 +121,7 @@ def test_rates_that_diverge_are_not_chosen():
 
 
 def test_a_search_in_which_all_diverges_is_an_error():
-    """Where every rate diverged there is nothing to choose, and the rates are named."""
+    """If every rate diverged there is nothing to choose, and the rates are named."""
     with pytest.raises(NonFiniteLoss, match=r"0\.1, 0\.2, 0\.3, 0\.4"):
         search_rates(GRID, BUDGET, trial(dict.fromkeys(GRID), []))
     with pytest.raises(NonFiniteLoss, match=r"[Ll]onger trials of 0\.1, 0\.2"):
@@ -129,7 +129,7 @@ def test_a_search_in_which_all_diverges_is_an_error():
 
 
 def test_the_rate_beyond_an_end():
-    """A grid is continued by the ratio of its last two rates, in two digits."""
+    """A grid is continued by the ratio of its last two rates, to two digits."""
     assert [next_rate(3e-3, 1e-3), next_rate(1e-4, 3e-4), next_rate(0.3, 0.1)] == [0.009, 3.3e-5, 0.9]
 
 
@@ -142,7 +142,7 @@ def plan_of(**changes) -> TrainingPlan:
 
 
 def test_of_two_rates_each_is_at_an_edge():
-    """That a better rate may lie beyond the edge is said of three rates or more, however many rounds they had."""
+    """A warning that a better rate may lie beyond the edge needs three rates or more, whatever the number of rounds."""
     twice = [Trial(learning_rate=rate, validation_loss=2.0 - rate) for rate in (0.1, 0.3, 0.3, 0.1)]
     third = Trial(learning_rate=0.2, validation_loss=1.9)
     two, three = (SearchResult(trials=trials, chosen=0.3, at_edge=True) for trials in (twice, [*twice, third]))
@@ -151,10 +151,10 @@ def test_of_two_rates_each_is_at_an_edge():
 
 
 class Played(Loop):
-    """Training without a model: what follows from its validation losses alone."""
+    """Training without a model: only what follows from its validation losses."""
 
     def step(self) -> Step:
-        """Count a step, after the place where a real one may begin the decay."""
+        """Count a step, after the point where the decay may begin."""
         now = self.state.progress
         if self.schedule.decays_on_plateau and now.decay_start is None and now.step >= self.schedule.latest_decay_start:
             self._begin_decay()
@@ -163,7 +163,7 @@ class Played(Loop):
 
 
 def steps_of_the_shortest_run(plan: TrainingPlan, epoch: int) -> int:
-    """The first evaluation gains, those after it do not, and the decay's end, if there is one, gains again."""
+    """The first evaluation improves, later ones do not, and the decay's end, if there is one, improves again."""
     weights = [torch.nn.Parameter(torch.zeros(1))]
     state = TrainingState({}, torch.optim.SGD(weights))
     state.keep_untouched(2.0, to_restart=False)
@@ -196,8 +196,8 @@ def steps_of_the_shortest_run(plan: TrainingPlan, epoch: int) -> int:
 @pytest.mark.parametrize("documents", [800, 2000, 21000])
 @pytest.mark.parametrize("widened", [0, 1, 2])
 def test_a_search_costs_at_most_its_share_of_a_run(changes, documents, widened):
-    """All trials together take at most `share` of the steps of the shortest run that gains, however often the grid was
-    widened; finalists are trained at least three times as long as the others."""
+    """All trials together take at most `share` of the steps of the shortest run that improves, however often the grid
+    was widened; finalists are trained at least three times as long as the others."""
     plan = plan_of(**changes)
     epoch = documents // 8
     shortest = steps_of_the_shortest_run(plan, epoch)
@@ -208,7 +208,8 @@ def test_a_search_costs_at_most_its_share_of_a_run(changes, documents, widened):
 
 
 def test_a_trial_lowers_its_rate_over_the_last_two_thirds():
-    """A run over the last third, which in a few steps would speak for too low a rate."""
+    """A trial decays over its last two thirds; a run decays over the last third, which in few steps would favor too low
+    a rate."""
     run = plan_of(schedule="warmup_stable_decay")
     assert run.schedule_of(10, 30).latest_decay_start == 20
     trial = trial_plan(run, 30)
@@ -216,15 +217,15 @@ def test_a_trial_lowers_its_rate_over_the_last_two_thirds():
 
 
 def test_a_search_on_few_documents_takes_a_step_each():
-    """Where a share of the run is less than a step for each trial, every trial takes one."""
+    """If a share of the run is less than a step per trial, every trial takes one step."""
     budget = search_budget(plan_of(max_epochs=1), 8, 0.35, 4)
     assert (budget.first, budget.of_finalist(4)) == (1, 1)
 
 
 @pytest.mark.parametrize("documents, steps", [(200, 4), (8, 1)])
 def test_two_rates_are_tried_once_where_the_grid_is_not_continued(documents, steps):
-    """Both would be tried again whatever came first, so the whole budget goes into one round; where the grid may be
-    continued, there are two."""
+    """Both would be tried again in any case, so the whole budget goes into one round; if the grid may be continued,
+    there are two."""
     plan = plan_of(max_epochs=1)
     made: list[tuple[float, int]] = []
     budget = search_budget(plan, documents, 0.35, 2)
@@ -236,8 +237,8 @@ def test_two_rates_are_tried_once_where_the_grid_is_not_continued(documents, ste
 
 
 def test_trials_are_not_made_again_at_the_same_length():
-    """Where the budget allows finalists no more steps than the others had, the first round decides; of equals the lower
-    rate."""
+    """If the budget allows finalists no more steps than the others had, the first round decides; of equals the lower
+    rate wins."""
     made: list[tuple[float, int]] = []
     budget = search_budget(plan_of(max_epochs=1), 8, 0.35, 4)
     result = search_rates(GRID, budget, trial({0.1: 2.0, 0.2: 2.0}, made))
@@ -246,7 +247,7 @@ def test_trials_are_not_made_again_at_the_same_length():
 
 @pytest.mark.parametrize("documents, trials", [(8, 4), (200, 2), (200, 4), (2000, 4)])
 def test_the_planned_trials_are_those_that_are_made(documents, trials):
-    """What the estimate and the plan count is what a search makes that does not continue its grid."""
+    """The trials counted by estimate and plan are those of a search that does not continue its grid."""
     suite = make_suite({"methods": ["lora"], "training": {"max_epochs": 1}, "search": {"trials": trials}})
     (entry,) = entries.suite_entries(suite)
     rates = first_rates(suite, entry.plugin)
@@ -256,7 +257,7 @@ def test_the_planned_trials_are_those_that_are_made(documents, trials):
 
 
 def test_kept_trials_are_read_by_rate_and_steps(tmp_path):
-    """Each trial is a file of its own, so that several may be made at once; those of other lengths are left alone."""
+    """Each trial is a separate file, so several can run at once; files with other lengths are ignored."""
     for rate, steps in ((0.3, 10), (0.1, 10), (0.1, 40)):
         keep_trial(tmp_path, Trial(learning_rate=rate, validation_loss=rate / steps), steps, MADE_WITH)
     assert read_trial(tmp_path, 0.1, 40).validation_loss == 0.1 / 40
@@ -278,7 +279,7 @@ def test_kept_trials_are_read_by_rate_and_steps(tmp_path):
     ids=lambda other: next(iter(other)),
 )
 def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
-    """A search, trial or micro-batch size of other data, settings, weights or versions is not used, and that is
+    """A search, trial or micro-batch size from other data, settings, weights or versions is not used, and this is
     reported."""
     trial_ = Trial(learning_rate=0.1, validation_loss=2.0)
     found = SearchResult(trials=[trial_], chosen=0.1, at_edge=True)
@@ -301,7 +302,7 @@ def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
 
 
 def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path):
-    """A file of an earlier version, which kept no such note, is not used."""
+    """A file of an earlier version, which had no such note, is not used."""
     content = {"trials": [{"learning_rate": 0.1, "validation_loss": 2.0}], "chosen": 0.1, "at_edge": True}
     (tmp_path / "search.json").write_text(json.dumps(content))
     assert read_search(tmp_path / "search.json", MADE_WITH) is None
@@ -309,7 +310,7 @@ def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path
 
 @pytest.fixture
 def bench_of(tmp_path):
-    """Makes workbenches without a machine: fingerprints are those of names."""
+    """Make workbenches without a machine, with fingerprints derived from names."""
 
     def make(
         row="lora",
@@ -339,7 +340,7 @@ def bench_of(tmp_path):
 
 def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
     """The identity changes with a document, its tokens, a setting, an option, the weights, the tokenizer, the device
-    and the search's seed, and with nothing between two runs of one method, other methods and further seeds included."""
+    and the search's seed, but not between two runs of one method, nor with other methods and further seeds."""
     first = bench_of().identity
     assert first == bench_of(seed=1).identity == bench_of(rows=["full", "lead-3"], seeds=[0, 1, 2]).identity
     changes = [
@@ -358,7 +359,8 @@ def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
 
 
 def test_what_a_trial_is_judged_on_is_a_seeded_sample():
-    """The validation documents of a trial depend on the seed alone, come in file order, and fewer lie within more."""
+    """A trial's validation documents depend only on the seed, are in file order, and a smaller sample is part of a
+    larger."""
     ten, thirty = sample(50, 10, 3), sample(50, 30, 3)
     assert ten == sorted(ten) and set(ten) < set(thirty) and len(ten) == 10
     assert ten == sample(50, 10, 3) != sample(50, 10, 4)

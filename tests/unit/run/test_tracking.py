@@ -1,4 +1,4 @@
-"""Trackers get the numbers of a run, and nothing else."""
+"""Trackers get a run's numbers, and nothing else."""
 
 import importlib.machinery
 import json
@@ -29,7 +29,7 @@ SMALL = [
 
 
 def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.SuiteEntry]]:
-    """The demo, tiny, with one method that trains and one that does not."""
+    """The demo at a tiny size, with one method that trains and one that does not."""
     chosen = preset_settings("demo")
     for setting in (*SMALL, *settings):
         chosen = merge_tables(chosen, parse_setting(setting))
@@ -37,8 +37,7 @@ def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.SuiteEntry]]
 
 
 def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
-    """The event file, read back, holds every step's loss, both validation losses and the record's figures; no
-    document."""
+    """The event file has every step's loss, both validation losses and the record's figures, and no document."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     suite, table = small_suite("tracking.with=tensorboard")
     out = tmp_path / "out"
@@ -61,13 +60,13 @@ def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
 
 
 def make_step(step: int) -> StepEvent:
-    """An optimizer step of a run without an energy counter and without counted FLOPs."""
+    """Make an optimizer step of a run without an energy counter and without counted FLOPs."""
     state = {"tokens": 9, "energy_joules": None, "train_flops": None, "train_seconds": 1.5, "total": 8}
     return StepEvent(loss=2.5, learning_rate=0.1, epoch=0, step=step, **state)
 
 
 def test_off_by_default(tmp_path):
-    """Without a setting nothing is tracked, and nothing is written."""
+    """By default nothing is tracked or written."""
     suite, _ = small_suite()
     tracker = tracking.Tracker(suite, "lora-0", tmp_path / "tracking")
     tracker.follow(make_step(1))
@@ -84,23 +83,23 @@ def test_a_tracker_that_cannot_be_had_is_told_before_anything_runs(tmp_path, mon
 
 
 class FakeRun:
-    """Keeps what it is told."""
+    """Keeps what it receives."""
 
     def __init__(self):
         self.told, self.done = [], False
 
     def log(self, values, step=None, **options):
-        """One call."""
+        """Record a call."""
         self.told.append((step, values))
 
     def finish(self):
-        """The end."""
+        """Record the end."""
         self.done = True
 
 
 @pytest.mark.parametrize("kind", ["wandb", "trackio"])
 def test_an_online_tracker_is_asked_for_the_run_in_the_suites_project(tmp_path, monkeypatch, kind):
-    """The suite is the project, label and seed the run; settings go along; steps and the end are sent."""
+    """The suite is the project, label and seed name the run; settings are sent along; steps and the end are sent."""
     run, asked, settings = FakeRun(), [], {}
     fake = types.ModuleType(kind)
     fake.__spec__ = importlib.machinery.ModuleSpec(kind, None)
@@ -118,7 +117,7 @@ def test_an_online_tracker_is_asked_for_the_run_in_the_suites_project(tmp_path, 
 
 
 def test_a_tracker_that_does_not_start_is_told(tmp_path, monkeypatch):
-    """What the tracker's package says is passed on as one message."""
+    """The error of the tracker's package is passed on as one message."""
     fake = types.ModuleType("wandb")
     fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
 

@@ -1,4 +1,4 @@
-"""Predictions of any tool: read as tools write them, joined, scored as rouge_score does, or refused with a message."""
+"""Predictions of any tool: read as written by it, joined, scored like rouge_score, or refused with a message."""
 
 import csv
 import gzip
@@ -45,7 +45,7 @@ TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def sentence(start: int, length: int = 7) -> str:
-    """Words that depend on the number alone."""
+    """Words that depend only on the number."""
     words = [WORDS[(start * 7 + step * (start % 5 + 1)) % len(WORDS)] for step in range(length)]
     return " ".join(words).capitalize() + "."
 
@@ -82,7 +82,7 @@ def write_jsonl(path: Path, columns: dict[str, list]) -> Path:
 
 
 def write_harness(path: Path, texts: list[str]) -> Path:
-    """What lm-evaluation-harness logs of a task that generates text."""
+    """Write what lm-evaluation-harness logs for a text-generation task."""
     return write_jsonl(
         path,
         {
@@ -99,7 +99,7 @@ def write_harness(path: Path, texts: list[str]) -> Path:
 
 
 def write_gzip(path: Path) -> Path:
-    """The same file, packed."""
+    """Write the same file, compressed."""
     packed = path.with_name(path.name + ".gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))
     return packed
@@ -112,13 +112,13 @@ def write_parquet(path: Path, columns: dict[str, list]) -> Path:
 
 
 def one_line(texts: list[str]) -> list[str]:
-    """Texts as a plain text file can hold them."""
+    """Texts as a plain text file can store them."""
     return [text.replace("\n", " ") for text in texts]
 
 
 @pytest.fixture(autouse=True)
 def _own_metrics(monkeypatch):
-    """What a test's plug-in registers is gone after it."""
+    """Remove afterwards what a test's plug-in registers."""
     monkeypatch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
 
 
@@ -130,7 +130,7 @@ def good(tmp_path) -> Path:
 
 @pytest.fixture
 def bad(tmp_path) -> Path:
-    """One of another system, in another order."""
+    """A file of another system, in another order."""
     columns = {"id": IDS, "generated_text": BAD, "label": REFERENCES}
     return write_csv(tmp_path / "bad.csv", {name: cells[::-1] for name, cells in columns.items()})
 
@@ -171,8 +171,8 @@ def test_every_layout_gives_the_means_of_rouge_score(layout, tmp_path):
 
 @pytest.mark.parametrize("references", ["references.txt", "test.csv"])
 def test_plain_text_is_a_prediction_a_line(references, tmp_path):
-    """`generated_predictions.txt` goes with references in plain text or in a table; an empty line is an empty
-    output."""
+    """`generated_predictions.txt` has one prediction per line, with references in plain text or a table; an empty line
+    is an empty output."""
     texts = [*one_line(GOOD[:-1]), ""]
     (tmp_path / "generated_predictions.txt").write_text("\n".join(texts) + "\n")
     (tmp_path / "references.txt").write_text("\n".join(one_line(REFERENCES)))
@@ -192,7 +192,7 @@ def test_plain_text_is_a_prediction_a_line(references, tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_named_column_is_that_of_the_files_that_have_it(layout, tmp_path):
-    """A file without the columns that were named for another tool's is read by its usual names."""
+    """A file without the columns named for another tool's file is read by its usual names."""
     theirs = write_csv(tmp_path / "theirs.csv", {"key": IDS, "answer": GOOD, "gist": REFERENCES})
     files = {"theirs": theirs, "mine": LAYOUTS[layout](tmp_path)}
     columns = {"prediction": "answer", "reference": "gist", "id": "key"}
@@ -202,7 +202,7 @@ def test_a_named_column_is_that_of_the_files_that_have_it(layout, tmp_path):
 
 
 def test_what_summarize_prints_can_be_scored(tmp_path):
-    """The objects of `triptych summarize --json` are predictions, although their `label` is a row's name."""
+    """Objects of `triptych summarize --json` are predictions, although their `label` is a row's name."""
     columns = {"id": IDS, "label": ["lora"] * COUNT, "run": ["r"] * COUNT, "summary": GOOD}
     file = write_jsonl(tmp_path / "mine.jsonl", columns)
     references = write_csv(tmp_path / "refs.csv", {"id": IDS, "summary": REFERENCES})
@@ -214,7 +214,7 @@ def test_what_summarize_prints_can_be_scored(tmp_path):
 
 
 def test_files_are_joined_by_id_whatever_their_order(good, bad, tmp_path):
-    """Rows in another order, under the same ids, give the same comparison."""
+    """Rows in another order, with the same ids, give the same comparison."""
     sorted_bad = write_csv(tmp_path / "sorted.csv", {"id": IDS, "prediction": BAD})
     first, second = (triptych.score({"good": good, "bad": file}) for file in (bad, sorted_bad))
     assert first.rows["bad"].rouge2 == second.rows["bad"].rouge2
@@ -223,7 +223,7 @@ def test_files_are_joined_by_id_whatever_their_order(good, bad, tmp_path):
 
 
 def test_a_name_given_again_is_another_seed(good, bad, tmp_path):
-    """Sets of predictions of one name are seeds of one row, and the means are over both."""
+    """Sets of predictions with the same name are seeds of one row, and the means are over both."""
     again = write_jsonl(tmp_path / "again.jsonl", {"id": IDS, "prediction": BAD})
     comparison = triptych.score({"mine": [good, again], "other": bad})
     alone = triptych.score({"other": bad, "mine": good})
@@ -234,7 +234,7 @@ def test_a_name_given_again_is_another_seed(good, bad, tmp_path):
 
 
 def test_only_common_documents_are_scored_and_it_is_said(good, tmp_path):
-    """Documents that a system lacks are left out for all, and the numbers are given."""
+    """Documents missing from one system are left out for all, and the numbers are given."""
     part = write_csv(tmp_path / "part.csv", {"id": [*IDS[4:], "extra"], "prediction": [*BAD[4:], "More."]})
     comparison = triptych.score({"all": good, "part": part})
     assert comparison.num_documents == COUNT - 4
@@ -243,7 +243,8 @@ def test_only_common_documents_are_scored_and_it_is_said(good, tmp_path):
 
 
 def test_all_systems_are_scored_against_the_same_references(good, tmp_path):
-    """Where files hold other references, the first or those given are used for all, and the difference is said."""
+    """If files have different references, the first or the given ones are used for all, and the difference is
+    reported."""
     theirs = write_csv(tmp_path / "theirs.csv", {"id": IDS, "prediction": GOOD, "label": [*REFERENCES[:-2], "x", "y"]})
     comparison = triptych.score({"mine": good, "theirs": theirs})
     assert comparison.rows["mine"].rouge1 == comparison.rows["theirs"].rouge1
@@ -256,14 +257,14 @@ def test_all_systems_are_scored_against_the_same_references(good, tmp_path):
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    """The command's status and what it printed."""
+    """The command's status and output."""
     status = cli.main(["score", *map(str, arguments)])
     printed = capsys.readouterr()
     return status, printed.out, printed.err
 
 
 def test_scored_files_are_reported_without_texts(good, bad, tmp_path, capsys):
-    """The report and the tables go to another folder, and no suite that was never run."""
+    """Report and tables go to another folder, without a suite, since none was run."""
     out, to = tmp_path / "scores", tmp_path / "shown"
     assert run(capsys, f"good={good}", f"bad={bad}", "--out", out)[0] == 0
     triptych.report(out, to=to, texts=False)
@@ -271,7 +272,7 @@ def test_scored_files_are_reported_without_texts(good, bad, tmp_path, capsys):
 
 
 def test_a_folder_of_scores_is_a_results_folder(good, bad, tmp_path, capsys):
-    """DIR holds comparison.json, tables, reports and scored predictions; `report` makes the same comparison of it."""
+    """DIR has comparison.json, tables, reports and scored predictions; `report` reproduces the comparison from it."""
     out = tmp_path / "scores"
     status, printed, _ = run(capsys, f"good={good}", f"bad={bad}", "--out", out)
     assert status == 0 and "good − bad" in printed
@@ -288,7 +289,7 @@ def test_a_folder_of_scores_is_a_results_folder(good, bad, tmp_path, capsys):
 
 
 def test_scoring_needs_no_torch(good, bad, tmp_path):
-    """The command ends well where importing torch, transformers or peft fails."""
+    """The command works even if importing torch, transformers or peft fails."""
     arguments = ["score", f"good={good}", f"bad={bad}", "--out", str(tmp_path / "out"), "--no-report"]
     code = f"{TORCHLESS}\nfrom triptych.cli import main\nsys.exit(main({arguments!r}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -297,7 +298,7 @@ def test_scoring_needs_no_torch(good, bad, tmp_path):
 
 
 def test_further_metrics_score_files_too(good, tmp_path, capsys):
-    """A metric of a plug-in has its column; without documents, what needs one is left out and not made up."""
+    """A plug-in's metric gets its column; without documents, scores that need them are left out, not invented."""
     plugin = tmp_path / "first_word.py"
     plugin.write_text(
         "import triptych\n\n\n@triptych.register('first-word')\nclass FirstWord(triptych.Metric):\n"
@@ -315,8 +316,8 @@ def test_further_metrics_score_files_too(good, tmp_path, capsys):
 
 
 def test_documents_make_copying_known(good, tmp_path):
-    """Where the references' file has the documents, copying is measured, and outputs that hold the document are
-    told."""
+    """If the references' file has the documents, copying is measured, and outputs that contain the document are
+    reported."""
     article = [f"{sentence(i, 30)} {sentence(i + 2, 30)}" for i in range(COUNT)]
     references = write_csv(tmp_path / "test.csv", {"id": IDS, "article": article, "highlights": REFERENCES})
     echoes = [f"{document}\nTL;DR: {output}" for document, output in zip(article, GOOD, strict=True)]
@@ -342,14 +343,14 @@ def test_documents_make_copying_known(good, tmp_path):
     ids=["empty", "repeated", "cut", "capped", "references"],
 )
 def test_unfair_outputs_are_told(change, said, tmp_path):
-    """What can be seen to be unfair in the texts is in the row's flags."""
+    """Unfairness visible in the texts is in the row's flags."""
     file = write_jsonl(tmp_path / "a.jsonl", {"id": IDS, "prediction": change(GOOD), "reference": REFERENCES})
     flags = triptych.score({"mine": file}).rows["mine"].flags
     assert any(said in flag for flag in flags), flags
 
 
 def of_lengths(lengths: list[int]) -> list[str]:
-    """Texts of so many words, each with a full stop, no two alike."""
+    """Texts with these numbers of words, each with a full stop, no two alike."""
     return [" ".join([str(place), *WORDS * 10][:length]) + "." for place, length in enumerate(lengths)]
 
 
@@ -365,26 +366,27 @@ def of_lengths(lengths: list[int]) -> list[str]:
     ids=["cut", "few cut", "3 of 55", "4 of 30", "short texts"],
 )
 def test_outputs_of_one_length_are_cut_if_they_pile_up(lengths, cut):
-    """That a limit ended outputs is said where there are many of the greatest length, and more than of those below."""
+    """Outputs are said to be cut by a limit if many have the greatest length, and more than have slightly smaller
+    ones."""
     references = of_lengths([10 + 3 * i % 41 for i in range(len(lengths))])
     flags = output_flags(of_lengths(lengths), references, [None] * len(lengths))
     assert any("may have been cut there" in flag for flag in flags) == cut, flags
 
 
 def test_sound_outputs_raise_no_flag_of_their_own(good):
-    """Ordinary texts are not suspected of anything."""
+    """Ordinary texts raise no flags."""
     assert triptych.score({"good": good}).rows["good"].flags == []
 
 
 def test_too_little_for_a_verdict_is_said(good, bad):
-    """Few documents, and one set of predictions, are told."""
+    """Few documents, and a single set of predictions, are reported."""
     flags = triptych.score({"good": good, "bad": bad}).flags
     assert any("24 documents are too few for a verdict" in flag for flag in flags)
     assert any("one set of predictions" in flag for flag in flags)
 
 
 def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
-    """Every test has a decision; one set of predictions ranks no system, several may; the margin is the user's."""
+    """Every test has a decision; one set of predictions ranks no system, several may; the user chooses the margin."""
     second = {
         name: write_jsonl(tmp_path / f"{name}.jsonl", {"id": IDS, "prediction": texts})
         for name, texts in (("good-again", GOOD), ("bad-again", BAD))
@@ -409,12 +411,12 @@ def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
 
 
 def table(folder: Path, **columns: list) -> str:
-    """A CSV file of these columns, as an argument."""
+    """A CSV file with these columns, as an argument."""
     return f"mine={write_csv(folder / 'mine.csv', columns)}"
 
 
 def text(folder: Path, content: str | bytes, name: str = "mine.jsonl") -> str:
-    """A file of this content, as an argument."""
+    """A file with this content, as an argument."""
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     return f"mine={folder / name}"
 
@@ -546,7 +548,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("kind", BAD_FILES)
 def test_bad_input_is_one_clear_message(kind, good, tmp_path, capsys, monkeypatch):
-    """Whatever is wrong with the files ends with status 2 and one message that says what, and nothing is written."""
+    """Any problem with the files ends with status 2 and one message that names it, and nothing is written."""
     monkeypatch.chdir(tmp_path)
     make, said = BAD_FILES[kind]
     out = tmp_path / "out"
@@ -558,7 +560,7 @@ def test_bad_input_is_one_clear_message(kind, good, tmp_path, capsys, monkeypatc
 
 
 def test_a_folder_with_something_else_is_left_alone(good, tmp_path, capsys):
-    """Neither the runs of a comparison nor anybody's files are overwritten."""
+    """Neither the runs of a comparison nor other files are overwritten."""
     for name in ("suite.json", "notes.txt"):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
@@ -568,7 +570,7 @@ def test_a_folder_with_something_else_is_left_alone(good, tmp_path, capsys):
 
 
 def test_several_filters_of_the_harness_are_named(tmp_path):
-    """A samples file with two filters has every document twice: which to keep is the user's to say."""
+    """A samples file with two filters has every document twice: the user must say which to keep."""
     file = write_harness(tmp_path / "samples.jsonl", GOOD)
     file.write_text(file.read_text() + file.read_text().replace('"none"', '"strict"'))
     with pytest.raises(InputError, match="keep one of several filters, runs or beams"):
@@ -576,7 +578,7 @@ def test_several_filters_of_the_harness_are_named(tmp_path):
 
 
 def test_the_documents_of_the_harness_are_known(tmp_path):
-    """`doc` of the harness's samples holds the article, under its usual name."""
+    """`doc` in the harness's samples has the article, under its usual name."""
     lines = predictions.read_prediction_file(str(write_harness(tmp_path / "samples.jsonl", GOOD)))
     assert [row.document for row in lines.rows[:2]] == ["Article 0.", "Article 1."]
     assert [row.id for row in lines.rows[:2]] == ["0", "1"]
@@ -602,7 +604,8 @@ class LeadWords(triptych.Metric):
 
 
 def test_stored_predictions_are_scored_again(tmp_path, monkeypatch, capsys):
-    """A metric scores the predictions of a results folder after its runs: no run's file changes, the tables have it."""
+    """A metric can score the predictions of a results folder after its runs: no run's file changes, and the tables have
+    it."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "lead_words.py").write_text(ASKS_FOR_DOCUMENT)
     out = tmp_path / "out"
@@ -646,7 +649,7 @@ ALL_OF_DOCUMENT = ASKS_FOR_DOCUMENT.replace('("in_lead",)', '("in_lead", "length
 
 
 def test_a_metric_without_a_score_is_an_error(good, tmp_path, capsys):
-    """Where all scores of a metric need documents that are not known, that is said, and nothing is written."""
+    """If all scores of a metric need unknown documents, this is reported, and nothing is written."""
     (tmp_path / "lead_words.py").write_text(ALL_OF_DOCUMENT)
     out, metric = tmp_path / "out", ["--metric", "lead-words", "--plugin", tmp_path / "lead_words.py", "--no-report"]
     status, _, message = run(capsys, f"good={good}", *metric, "--out", out)
@@ -662,7 +665,7 @@ def test_a_metric_without_a_score_is_an_error(good, tmp_path, capsys):
 
 
 def test_documents_of_which_some_are_missing_are_not_used(good, tmp_path):
-    """What needs documents is left out where one has no text, and it is said."""
+    """If one document has no text, what needs documents is left out, and this is reported."""
     articles = write_csv(tmp_path / "test.csv", {"id": IDS, "article": [*GOOD[1:], ""], "summary": REFERENCES})
     found = triptych.score({"good": good}, references=articles)
     assert found.rows["good"].text_shape.novel_bigrams is None
@@ -678,7 +681,7 @@ def test_documents_of_which_some_are_missing_are_not_used(good, tmp_path):
     ],
 )
 def test_a_results_folder_is_scored_by_a_metric_alone(arguments, said, good, tmp_path, capsys):
-    """What makes no sense with a results folder is refused."""
+    """Arguments that make no sense with a results folder are refused."""
     triptych.score({"good": good}, out=tmp_path / "out", report=False)
     status, _, message = run(capsys, tmp_path / "out", *arguments)
     assert status == 2 and said in message

@@ -1,4 +1,4 @@
-"""Where prepared data is kept when nobody chose a folder and the home folder cannot be written."""
+"""Where prepared data is kept if the user chose no folder and the home folder is not writable."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def _no_choice(tmp_path, monkeypatch):
 
 
 def test_a_chosen_folder_and_the_home_folder_come_first(tmp_path, monkeypatch):
-    """`TRIPTYCH_CACHE` is taken as it is; without it, the home folder, which is then made."""
+    """`TRIPTYCH_CACHE` is used as given; without it, the home folder is used and the cache created there."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     place = cache_place()
     assert place == (tmp_path / "home" / ".cache" / "triptych", "") and place.folder.is_dir()
@@ -29,9 +29,9 @@ def test_a_chosen_folder_and_the_home_folder_come_first(tmp_path, monkeypatch):
 
 
 def test_a_home_that_cannot_be_written_is_replaced_and_it_is_said(tmp_path, monkeypatch):
-    """A folder of the user's own for temporary files is used, always the same, and the note names the variable."""
+    """A fixed per-user folder for temporary files is used, and the note names the variable."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # nothing can be made below a file, not even by root
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # nothing can be created below a file, not even by root
     place = cache_place()
     assert place.folder.parent == tmp_path / "temporary" and place.folder.stat().st_mode & 0o777 == 0o700
     assert "TRIPTYCH_CACHE" in place.note and str(place.folder) in place.note
@@ -40,7 +40,7 @@ def test_a_home_that_cannot_be_written_is_replaced_and_it_is_said(tmp_path, monk
 
 @pytest.mark.parametrize("chosen", [False, True])
 def test_matplotlib_says_nothing_where_the_home_folder_cannot_be_written(tmp_path, monkeypatch, chosen):
-    """A report's modules are imported without a word; Matplotlib's files lie in the folder of prepared data."""
+    """A report's modules are imported without output; Matplotlib's files are in the folder of prepared data."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -52,7 +52,7 @@ def test_matplotlib_says_nothing_where_the_home_folder_cannot_be_written(tmp_pat
 
 
 def test_a_home_folder_that_can_be_written_is_left_to_matplotlib(tmp_path, monkeypatch):
-    """Nothing is set there, nor where the user has chosen."""
+    """Nothing is set if the home folder is writable or the user has chosen."""
     monkeypatch.setenv("HOME", str(tmp_path / "not/made/yet"))
     give_matplotlib_a_folder()
     assert "MPLCONFIGDIR" not in os.environ
@@ -65,7 +65,7 @@ def test_a_home_folder_that_can_be_written_is_left_to_matplotlib(tmp_path, monke
 
 @pytest.mark.parametrize("planted", ["link", "open to others"])
 def test_a_folder_that_somebody_planted_is_not_used(planted, tmp_path, monkeypatch):
-    """A link, or a folder that others can write, in the place of the user's own is left alone."""
+    """A link, or a folder writable by others, in place of the user's folder is not used."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     own = cache_place().folder

@@ -1,4 +1,5 @@
-"""The bounded cache: entries in use stay, vanished and damaged ones are made again, and a full disk is one message."""
+"""The bounded cache: entries in use stay, vanished and damaged ones are made again, and a full disk gives one
+message."""
 
 import errno
 import os
@@ -16,7 +17,7 @@ MEGABYTE = 10**6
 
 
 def maker(content: bytes, made: list | None = None):
-    """Writes an entry of one file and its seal."""
+    """Write an entry with one file and its seal."""
 
     def make(folder: Path) -> None:
         (folder / "data").write_bytes(content)
@@ -28,7 +29,7 @@ def maker(content: bytes, made: list | None = None):
 
 
 def read(folder: Path) -> bytes | None:
-    """The entry's file; None where it is not as long as its seal says."""
+    """The entry's file; None if its length differs from its seal."""
     content = (folder / "data").read_bytes() if (folder / "data").is_file() else b""
     return content if (folder / "seal").read_text() == str(len(content)) else None
 
@@ -59,7 +60,7 @@ def child(folder: Path, key: str, meanwhile: str = "pass") -> subprocess.Popen:
 
 
 def test_an_entry_is_made_once_and_read_again(tmp_path):
-    """What was made is found; what is damaged or gone is made again."""
+    """An existing entry is found; a damaged or missing one is made again."""
     cache, made = DiskCache(tmp_path, MEGABYTE, "seal"), []
     assert cache.entry("a", maker(b"1", made), read)[0] == cache.entry("a", maker(b"1", made), read)[0] == b"1"
     (tmp_path / "a" / "data").write_bytes(b"123")
@@ -70,7 +71,7 @@ def test_an_entry_is_made_once_and_read_again(tmp_path):
 
 
 def test_an_entry_that_vanishes_before_it_is_read_is_made_again(tmp_path):
-    """Somebody who empties the folder between making and reading costs the work, not the run."""
+    """Emptying the folder between making and reading costs the work, not the run."""
     made = []
 
     def vanishing(folder: Path) -> bytes | None:
@@ -83,13 +84,13 @@ def test_an_entry_that_vanishes_before_it_is_read_is_made_again(tmp_path):
 
 
 def test_what_cannot_be_read_back_is_an_error(tmp_path):
-    """A disk that never gives back what was written is named, after a bounded number of attempts."""
+    """A disk that never returns what was written is reported, after a bounded number of attempts."""
     with pytest.raises(OSError, match="cannot be read back"):
         DiskCache(tmp_path, MEGABYTE, "seal").entry("a", maker(b"1"), lambda folder: None)
 
 
 def test_an_entry_in_use_by_another_process_stays(tmp_path):
-    """At a full cache two processes both have their entry; when one has ended, its entry may go."""
+    """With a full cache two processes both keep their entries; when one has ended, its entry may be removed."""
     other = child(tmp_path, "theirs")
     assert other.stdout.readline() == "ready\n"
     cache = DiskCache(tmp_path, 1000, "seal")
@@ -101,7 +102,8 @@ def test_an_entry_in_use_by_another_process_stays(tmp_path):
 
 
 def test_an_entry_being_made_by_another_process_stays_and_a_dead_ones_goes(tmp_path):
-    """What a living process is making is left alone, however full the cache; killed, what it left is removed."""
+    """What a living process is making is left alone, however full the cache; if it is killed, its remains are
+    removed."""
     other = child(tmp_path, "theirs", "print('making', flush=True); time.sleep(600)")
     assert other.stdout.readline() == "making\n"
     cache = DiskCache(tmp_path, 1, "seal")
@@ -114,14 +116,14 @@ def test_an_entry_being_made_by_another_process_stays_and_a_dead_ones_goes(tmp_p
 
 
 def test_one_makes_while_others_wait(tmp_path):
-    """Of two processes that ask for one entry alone, one makes it; no lock is left."""
+    """If two processes request one entry exclusively, one makes it; no lock is left."""
     first, second = (child_alone(tmp_path) for _ in range(2))
     said = first.communicate("")[0] + second.communicate("")[0]
     assert sorted(said.split()) == ["made", "ready", "ready"] and keys(tmp_path) == {"a"}
 
 
 def child_alone(folder: Path) -> subprocess.Popen:
-    """A process that wants the entry `a` alone, and says whether it made it."""
+    """A process that requests the entry `a` exclusively, and says whether it made it."""
     code = CHILD.format(
         source=str(CHECKOUT / "src"),
         folder=str(folder),
@@ -133,7 +135,7 @@ def child_alone(folder: Path) -> subprocess.Popen:
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    """Where making an entry fails, what was written of it is gone."""
+    """If making an entry fails, what was written of it is removed."""
 
     def full(folder: Path) -> None:
         (folder / "data").write_bytes(b"1")
@@ -146,7 +148,7 @@ def test_a_failure_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("way", ["reserved", "not supported", "no such function"])
 def test_space_is_reserved(way, tmp_path, monkeypatch):
-    """A file has its size and its blocks before anything is written into it, also where the system cannot reserve."""
+    """A file has its size and blocks before anything is written into it, also if the system cannot reserve."""
 
     def refuse(*arguments):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
@@ -165,7 +167,7 @@ def test_space_is_reserved(way, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_shows_when_space_is_reserved(tmp_path):
-    """On a real file system without room, reserving fails with its own words, and works when there is room again."""
+    """On a real full file system, reserving fails with its own message, and works once there is room."""
     place = tmp_path / "small"
     place.mkdir()
     if (

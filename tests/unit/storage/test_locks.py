@@ -1,4 +1,4 @@
-"""Locks on files: shared or exclusive, released with the object, and a clear error on systems that have none."""
+"""File locks: shared or exclusive, released with the object, and a clear error on systems without them."""
 
 import errno
 import subprocess
@@ -11,7 +11,7 @@ from triptych.storage.locks import FileLock
 
 @pytest.mark.parametrize(("first", "second", "free"), [(True, True, True), (True, False, False), (False, True, False)])
 def test_shared_locks_exclude_only_exclusive_ones(first, second, free, tmp_path):
-    """Two shared locks are held together; an exclusive one waits until every other is closed."""
+    """Two shared locks can be held together; an exclusive one waits until all others are closed."""
     path = tmp_path / "file"
     path.touch()
     held = FileLock(path, shared=first)
@@ -25,7 +25,7 @@ def test_shared_locks_exclude_only_exclusive_ones(first, second, free, tmp_path)
 
 
 def test_a_lock_knows_its_file(tmp_path):
-    """A lock is of the file that it was taken on, under its new name too, and of no file that took its place."""
+    """A lock belongs to the file it was taken on, also under a new name, and to no file that replaced it."""
     held = FileLock(tmp_path / "file", create=True)
     assert held.is_of(tmp_path / "file")
     (tmp_path / "file").rename(tmp_path / "moved")
@@ -35,8 +35,8 @@ def test_a_lock_knows_its_file(tmp_path):
 
 
 def test_a_system_without_locks_can_import_the_package_and_says_what_is_missing(tmp_path):
-    """Where what Windows lacks is missing, the command and the storage modules can be imported, a lock fails with a
-    message, and a file can still be written."""
+    """Without what Windows lacks, the command and the storage modules can be imported, a lock fails with a message, and
+    files can still be written."""
     code = (
         "import os, signal, sys\n"
         "for name in ('fcntl', 'grp', 'pwd', 'resource', 'termios'): sys.modules[name] = None\n"
@@ -60,7 +60,7 @@ def test_a_system_without_locks_can_import_the_package_and_says_what_is_missing(
 
 
 def test_what_is_not_a_regular_file_is_not_locked(tmp_path):
-    """A folder in the place of the lock file is refused at once."""
+    """A folder in place of the lock file is refused at once."""
     with pytest.raises(OSError) as caught:
         FileLock(tmp_path)
     assert caught.value.errno == errno.EINVAL

@@ -1,4 +1,4 @@
-"""What a refused run is told of a branch on the Hub that has moved."""
+"""The message for a refused run if a branch on the Hub has moved."""
 
 import pytest
 
@@ -9,7 +9,7 @@ OLD, NEW = "a" * 40, "b" * 40
 
 @pytest.mark.parametrize("stored", ["", "+nf4"])
 def test_the_commit_to_keep_is_named_without_the_quantization(stored):
-    """The fingerprint of a quantised model ends in its quantization, which is no part of the revision."""
+    """The fingerprint of a quantized model ends in its quantization, which is not part of the revision."""
     said = _moved(f"some/model@{OLD}{stored}", f"some/model@{NEW}{stored}")
     assert f"--set model_revision={OLD} " in said
 

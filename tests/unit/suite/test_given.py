@@ -1,4 +1,4 @@
-"""Arguments of a call in Python: data as objects, one seed, labels in a text; and what a notebook shows."""
+"""Arguments of a Python call: data as objects, one seed, labels in a string; and what a notebook shows."""
 
 import json
 import re
@@ -52,7 +52,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def _here(workplace, monkeypatch):
-    """Runs in this process, without reports."""
+    """Run in this process, without reports."""
     monkeypatch.setattr(executors, "_carry_out", run_here)
     monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
 
@@ -67,7 +67,7 @@ def _files(folder):
 
 
 def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
-    """Its methods are written below OUT, `suite.json` names them, and the same frame again runs nothing."""
+    """Its documents are written below OUT, `suite.json` names them, and the same frame again runs nothing."""
     out, said = workplace / "frame", []
     comparison = _compare(out, FRAME)
     (made,) = (out / "data").iterdir()
@@ -87,8 +87,8 @@ def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
 
 
 def test_a_folder_with_its_documents_may_be_moved_and_used_from_anywhere(workplace, monkeypatch):
-    """From another working directory and under another name a folder made from a frame grows, keeps the learning-rate
-    search, evaluates and reports."""
+    """From another working directory and under another name, a folder made from a frame can be extended, keeps its
+    learning-rate search, and can be evaluated and reported."""
     searched = SMALL | {"search": {"trials": 2}}
     monkeypatch.chdir(workplace)
     _compare("first", FRAME, methods="bitfit", settings=searched)
@@ -122,7 +122,7 @@ def test_a_folder_with_its_documents_may_be_moved_and_used_from_anywhere(workpla
     ],
 )
 def test_a_comparison_is_named_after_its_folder_where_nothing_else_names_it(tmp_path, monkeypatch, given, name):
-    """A preset, settings or a suite file may name it, and a folder that is there keeps the name of its suite."""
+    """A preset, settings or a suite file may name it, and an existing folder keeps its suite's name."""
     (tmp_path / "workplace").mkdir()
     monkeypatch.chdir(tmp_path / "workplace")
     Path("named.toml").write_text('name = "of the file"')
@@ -147,19 +147,19 @@ def test_a_comparison_is_named_after_its_folder_where_nothing_else_names_it(tmp_
     ],
 )
 def test_a_dotted_key_is_a_key_of_its_table(settings, expected):
-    """As `--set` has it, next to tables given as dictionaries."""
+    """Dotted keys work as in `--set`, next to tables given as dictionaries."""
     assert SuiteArguments(settings=settings).overriding == reading.nested(settings) == expected
 
 
 @pytest.mark.parametrize(("seeds", "expected"), [(3, [3]), ("0,1", [0, 1]), ([4, 5], [4, 5])])
 def test_seeds_are_numbers_however_they_are_given(seeds, expected):
-    """One, several, or a text as on the command line."""
+    """One seed, several, or a string as on the command line."""
     assert list(SuiteArguments(seeds=seeds).overriding["seeds"]) == expected
 
 
 @pytest.mark.parametrize("seeds", ["a", "many"])
 def test_other_texts_for_seeds_are_refused(workplace, seeds):
-    """With the message of the command line, by `compare` and `train`."""
+    """Other strings are refused by `compare` and `train` with the command line's message."""
     said = f"seeds '{seeds}': whole numbers separated by commas are needed, such as 0,1,2."
     with pytest.raises(ConfigError, match=said):
         _compare(workplace / "refused", FRAME, seeds=seeds)
@@ -179,14 +179,14 @@ def test_other_texts_for_seeds_are_refused(workplace, seeds):
 )
 @pytest.mark.parametrize("call", [triptych.compare, triptych.dry_run])
 def test_a_frame_that_cannot_be_used_is_refused_without_a_path_of_ours(workplace, frame, said, call):
-    """What is wrong is said of the data, not of a file that was written for a moment."""
+    """The message is about the data, not about a temporarily written file."""
     with pytest.raises(InputError) as error:
         call(data=frame, model="tiny", settings=SMALL, methods="lead-3", out=workplace / "refused")
     assert said in str(error.value) and "tmp" not in str(error.value) and "parquet" not in str(error.value)
 
 
 def test_fresh_takes_the_documents_along(workplace):
-    """What was set aside stays whole, and the new folder has the documents as well."""
+    """The folder set aside stays complete, and the new folder has the documents as well."""
     out = workplace / "again"
     _compare(out, FRAME)
     _compare(out, FRAME, fresh=True)
@@ -212,7 +212,7 @@ def test_a_call_that_is_refused_leaves_nothing(workplace, change, error):
 
 
 def test_a_folder_of_the_users_own_named_data_is_not_taken_for_ours(workplace):
-    """OUT that holds other files is refused as ever, and what it holds is left alone."""
+    """An OUT with other files is refused as usual, and its content is left alone."""
     mine = workplace / "mine"
     (mine / "data").mkdir(parents=True)
     (mine / "data/thesis.csv").write_text("mine")
@@ -222,14 +222,14 @@ def test_a_folder_of_the_users_own_named_data_is_not_taken_for_ours(workplace):
 
 
 def test_a_dry_run_of_objects_writes_nothing_and_names_where_they_would_be(workplace):
-    """The forecast shows the folder that `compare` would write."""
+    """The forecast names the folder that `compare` would write."""
     made = triptych.dry_run(data=FRAME, model="tiny", settings=SMALL, methods="lead-3", seeds=1, out=workplace / "dry")
     assert made.suite.data.startswith(str(workplace / "dry/data")) and made.suite.seeds == (1,)
     assert not (workplace / "dry").exists()
 
 
 def test_train_takes_the_same_arguments(workplace):
-    """Objects, a model, one seed; settings may hold the object too."""
+    """Objects, a model, one seed; settings may contain the object too."""
     common = {"model": "tiny", "out": workplace / "trained", "device": "cpu"}
     (record,) = triptych.train(
         "untuned", data={"train": FRAME[:8], "test": FRAME[8:]}, settings=SMALL, seeds=2, **common
@@ -242,7 +242,7 @@ def test_train_takes_the_same_arguments(workplace):
 
 
 def test_a_cell_of_a_notebook_shows_one_bar(monkeypatch):
-    """Where the shell is that of a notebook, events change one display; what they say is shown as text."""
+    """In a notebook shell, events update a single display; their content is shown as text."""
     shown = []
     place = SimpleNamespace(update=lambda html: shown.append(html))
     fake = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1))
@@ -269,7 +269,7 @@ def test_a_cell_of_a_notebook_shows_one_bar(monkeypatch):
 
 
 def test_a_dry_run_leaves_no_bar_in_its_cell(workplace, monkeypatch):
-    """Its bar is taken away when it returns, and when it is refused."""
+    """The bar of a dry run is removed when it returns, and when it is refused."""
     shown = []
     place = SimpleNamespace(update=shown.append)
     shell = SimpleNamespace(HTML=str, display=lambda html, display_id: shown.append(html) or place)
@@ -284,7 +284,7 @@ def test_a_dry_run_leaves_no_bar_in_its_cell(workplace, monkeypatch):
 
 
 def test_the_plan_is_told_before_anything_is_timed(workplace):
-    """A dry run's listener hears the plan, then each method's estimate; without timing there is no estimate."""
+    """A dry run's listener gets the plan, then each method's estimate; without timing there is no estimate."""
     said = []
     call = {"data": FRAME, "model": "tiny", "settings": SMALL, "methods": "lead-3,bitfit", "seeds": 0, "device": "cpu"}
     found = triptych.dry_run(**call, listener=lambda run, event: said.append(type(event)))
@@ -296,7 +296,7 @@ def test_the_plan_is_told_before_anything_is_timed(workplace):
 
 
 def test_compare_tells_where_prepared_data_is_kept_instead(workplace, monkeypatch):
-    """A home folder that cannot be written is one line among what the user must know."""
+    """A home folder that is not writable gives one line among what the user must know."""
     monkeypatch.setattr(triptych.api, "cache_place", lambda: SimpleNamespace(note="kept elsewhere"))
     said = []
     _compare(workplace / "told", FRAME, listener=lambda run, event: said.append(event))
@@ -305,7 +305,7 @@ def test_compare_tells_where_prepared_data_is_kept_instead(workplace, monkeypatc
 
 
 def test_a_call_without_a_listener_has_the_usual_one_and_no_foreign_bar(workplace, monkeypatch, capfd):
-    """`compare` and `train` show the notebook's bar where there is one; loading a model prints nothing."""
+    """`compare` and `train` show the notebook's bar if there is a notebook; loading a model prints nothing."""
     said = []
     monkeypatch.setattr(triptych.api, "usual_listener", lambda: lambda run, event: said.append(type(event)))
     _compare(workplace / "shown", FRAME, methods="bitfit")
@@ -319,7 +319,7 @@ def test_a_call_without_a_listener_has_the_usual_one_and_no_foreign_bar(workplac
 
 
 def test_a_text_that_the_report_cannot_show_is_refused_before_anything_runs(workplace):
-    """A figure that `discussion.md` names and that is not there costs no run."""
+    """A missing figure named by `discussion.md` costs no run."""
     out = workplace / "argued"
     _compare(out, FRAME)
     (out / "discussion.md").write_text("![p](pic.png)")
@@ -331,7 +331,7 @@ def test_a_text_that_the_report_cannot_show_is_refused_before_anything_runs(work
 
 
 def test_a_table_is_read_by_the_columns_of_the_run(workplace):
-    """Summaries of a table, given back or written to a file, are of the column that the run was trained on."""
+    """Summaries of a table, returned or written to a file, use the column that the run was trained on."""
     named = {"columns": {"document": "ticket_text", "summary": "gist"}}
     frame = FRAME.rename(columns={"document": "ticket_text", "summary": "gist"})
     _compare(workplace / "own", frame, methods="bitfit", settings=SMALL | named)
@@ -344,7 +344,7 @@ def test_a_table_is_read_by_the_columns_of_the_run(workplace):
 
 
 def test_train_prints_the_scores_as_tables_do(workplace, capsys):
-    """The command's line of a run has rounded figures, and a dash for what the method lacks."""
+    """The command's line about a run has rounded figures, and a dash for what the method lacks."""
     FRAME.to_csv(workplace / "pairs.csv", index=False)
     words = [f"{table}.{key}={json.dumps(value)}" for table, keys in SMALL.items() for key, value in keys.items()]
     call = [
@@ -365,7 +365,7 @@ def test_train_prints_the_scores_as_tables_do(workplace, capsys):
 
 
 def test_elsewhere_nothing_is_shown(monkeypatch):
-    """A script, or IPython on a terminal, has no cell to show a bar in."""
+    """A script, or IPython on a terminal, has no cell for a bar."""
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert notebook.usual_listener() is ignore
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace()))
@@ -373,7 +373,7 @@ def test_elsewhere_nothing_is_shown(monkeypatch):
 
 
 def test_libraries_are_quiet_inside_and_as_they_were_afterwards():
-    """No foreign bar in a call from Python; the caller's own switches are left as they were."""
+    """No foreign progress bar appears in a call from Python; the caller's settings are restored."""
     logging = transformers.logging
     before = logging.is_progress_bar_enabled(), logging.get_verbosity()
     try:

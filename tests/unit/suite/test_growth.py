@@ -1,4 +1,4 @@
-"""A comparison grows by methods and seeds; whatever would make its runs unlike is refused."""
+"""A comparison can gain methods and seeds; whatever would make its runs differ is refused."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,8 @@ def test_rows_and_seeds_are_added_after_those_that_are_there():
 
 
 def test_fewer_rows_and_seeds_take_nothing_out_and_are_named():
-    """What a folder has stays in its comparison, and a sentence says so; the same suite says nothing."""
+    """The folder's methods and seeds stay in its comparison, and a sentence says so; for the same suite nothing is
+    said."""
     there = _suite(methods=["lora", "lead-3"], seeds=[0, 1])
     found = _grown(there, _suite(methods=["lora"], seeds=[1]))
     assert found.suite == there
@@ -70,14 +71,15 @@ def test_fewer_rows_and_seeds_take_nothing_out_and_are_named():
     ],
 )
 def test_a_setting_of_runs_that_are_there_is_refused_by_name(change, key, values):
-    """Whatever else differs is refused with its dotted name and both values, next to new methods and seeds too."""
+    """Any other difference is refused with its dotted name and both values, also together with new methods and
+    seeds."""
     more = {"methods": ["lora", "dora"], "seeds": [0, 1]}
     for wanted in (_suite(**{"methods": ["lora"]} | change), _suite(**more | change)):
         assert grow(_suite(methods=["lora"]), wanted) == Unlike(key, *values)
 
 
 def test_a_design_is_kept_as_long_as_its_sizes_are_those_of_the_suite():
-    """More methods keep what `--within` chose; more seeds are no longer that design; another design is refused."""
+    """More methods keep what `--within` chose; more seeds no longer match that design; another design is refused."""
     design = {"within_seconds": 60, "estimated_seconds": 50, "detect": 1, "power": 0.8, "train_documents": 256}
     design |= {"max_epochs": 3, "test_documents": 48, "seeds": 1}
     there = _suite(methods=["lora"], design=design)
@@ -89,7 +91,7 @@ def test_a_design_is_kept_as_long_as_its_sizes_are_those_of_the_suite():
 
 
 def test_what_is_said_for_the_report_is_kept_or_replaced():
-    """A title that the folder has is no reason to refuse a suite without one, and a new one takes its place."""
+    """A folder's title is no reason to refuse a suite without one, and a new title replaces it."""
     there = _suite(methods=["lora"], report={"title": "Mine", "author": "Ann"})
     assert _grown(there, _suite(methods=["lora"])).suite == there
     grown = _grown(there, _suite(methods=["dora"], report={"title": "Ours"})).suite
@@ -109,7 +111,7 @@ def test_a_refusal_leaves_suite_json_as_it_is_and_says_what_may_be_added(tmp_pat
 
 
 def test_a_claim_alone_adds_nothing(tmp_path):
-    """`suite.json` is written again once methods can be carried out, not when the folder is claimed."""
+    """`suite.json` is rewritten once the methods can run, not when the folder is claimed."""
     out = tmp_path / "out"
     small, large = _suite(methods=["lora"]), _suite(methods=["lora", "dora"], seeds=[0, 1])
     with claim_folder(out, small):
@@ -123,7 +125,7 @@ def test_a_claim_alone_adds_nothing(tmp_path):
 
 
 def test_the_commands_that_made_a_comparison_are_kept_in_order(tmp_path, monkeypatch):
-    """The first one and those that added something; one that resumes adds nothing."""
+    """The first command and those that added something are kept; one that resumes adds nothing."""
     out = tmp_path / "out"
     small, large = _suite(methods=["lora"]), _suite(methods=["lora", "dora"])
     for words, suite in (("compare a", small), ("compare again", small), ("compare out --methods dora", large)):
@@ -136,7 +138,7 @@ def test_the_commands_that_made_a_comparison_are_kept_in_order(tmp_path, monkeyp
 
 
 def test_records_of_fewer_rows_and_seeds_belong_to_the_grown_suite(tmp_path):
-    """Runs keep the settings that they were made with: the folder is read, compared and complete with the new ones."""
+    """Runs keep their original settings: the folder is read, compared and complete with the new ones."""
     out = write_results(tmp_path / "out", methods=("lead-3", "lora"), seeds=(0,))
     before = {path: path.read_bytes() for path in out.rglob("runs/**/*.*")}
     old = read_suite(out / "suite.json")
@@ -177,7 +179,7 @@ SMALL = {
 
 
 def test_a_seed_that_is_added_reads_the_search_of_the_smaller_suite(workplace):
-    """No trial is repeated, here or planned for another machine; the first run's files keep their bytes."""
+    """No trial is repeated, here or planned for another machine; the first run's files are byte-identical."""
     out = workplace / "searched"
     small = _suite(**SMALL, methods=["lora"])
     (first,) = entries.suite_entries(small)
@@ -197,7 +199,7 @@ def test_a_seed_that_is_added_reads_the_search_of_the_smaller_suite(workplace):
 
 
 def test_compare_adds_a_row_and_a_seed_and_keeps_every_byte_of_what_is_done(workplace, monkeypatch):
-    """The new runs alone are carried out, what the folder has beyond them is named, and all are in one table."""
+    """Only the new runs are carried out, additional ones in the folder are named, and all are in one table."""
     monkeypatch.setattr(executors, "_carry_out", run_here)
     monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     out, settings = workplace / "grown", SMALL | {"search": {"trials": 0}}
@@ -217,7 +219,7 @@ def test_compare_adds_a_row_and_a_seed_and_keeps_every_byte_of_what_is_done(work
 
 
 def test_a_row_that_changes_how_documents_are_cut_is_refused_before_anything_is_written(workplace, monkeypatch):
-    """A new method's virtual tokens shorten the window: what was made with other tokens may not join its table."""
+    """A new method's virtual tokens shorten the window: runs with other tokens may not join the table."""
     monkeypatch.setattr(executors, "_carry_out", run_here)
     monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     data = workplace / "long.jsonl"
@@ -238,7 +240,7 @@ def test_a_row_that_changes_how_documents_are_cut_is_refused_before_anything_is_
 
 
 def test_train_adds_its_row_to_a_folder_that_exists(workplace):
-    """`train` extends OUT as `compare` does; the search and untrained methods keep the folder's first seed."""
+    """`train` extends OUT like `compare`; the search and untrained methods keep the folder's first seed."""
     out, settings = workplace / "trained", SMALL | {"search": {"trials": 0}}
     common = {"preset": "demo", "settings": settings, "out": out, "device": "cpu"}
     api.train("bitfit", **common, seeds=[4])
@@ -249,10 +251,10 @@ def test_train_adds_its_row_to_a_folder_that_exists(workplace):
 
 
 def test_a_metric_that_scored_what_is_there_must_be_given_again(workplace, monkeypatch):
-    """Further runs would empty its column: compare, its dry run and train refuse, and say what to give."""
+    """Further runs would have no values in its column: compare, its dry run and train refuse, and say what to give."""
 
     class Compression(Metric):
-        """How short a summary is."""
+        """The compression of a summary."""
 
         def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
             return {"compression": len(prediction) / len(document)}
@@ -279,7 +281,7 @@ def test_a_metric_that_scored_what_is_there_must_be_given_again(workplace, monke
 
 
 def test_only_the_first_seed_of_a_row_plans_trials(tmp_path):
-    """On a cluster, trials are made ahead of the run that makes the search, and of no other."""
+    """On a cluster, trials are made ahead only for the run that makes the search."""
     suite = _suite(**SMALL, methods=["lora"], seeds=[0, 1])
     run = PlannedRun(suite, tmp_path, entries.suite_entries(suite)[0], 0, "lora")
     assert len(run.job(None, ()).trials) == 2

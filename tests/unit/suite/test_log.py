@@ -1,4 +1,4 @@
-"""The log of a suite, and how long it still takes."""
+"""The log of a suite, and its remaining time."""
 
 import re
 import signal
@@ -34,14 +34,14 @@ def step(number: int, total: int = 10) -> StepEvent:
 
 
 def lines(file: Path) -> list[str]:
-    """The lines of a log without their times, each of which must have one."""
+    """The lines of a log without their times, which each must have."""
     found = file.read_text().splitlines()
     assert all(re.match(STAMP, line) for line in found)
     return [re.sub(f"^{STAMP}", "", line) for line in found]
 
 
 def test_a_log_has_a_stamped_line_for_each_event_and_passes_it_on(tmp_path):
-    """OUT/log.txt has the lines of all runs, the log of a run its own, and the listener every event."""
+    """OUT/log.txt has the lines of all runs, a run's log its own lines, and the listener gets every event."""
     folder, heard = tmp_path / "runs" / "lora" / "0", []
     folder.mkdir(parents=True)
     (folder / "log.txt").write_text("")
@@ -68,7 +68,7 @@ def test_a_log_has_a_stamped_line_for_each_event_and_passes_it_on(tmp_path):
     [(KeyboardInterrupt(), "SIGINT"), (Ended(signal.SIGTERM), "SIGTERM"), (Ended(signal.SIGHUP), "SIGHUP")],
 )
 def test_an_interruption_is_noted_with_its_signal(tmp_path, error, name):
-    """The last line of the log says what ended the suite; the interruption goes on."""
+    """The last line of the log says what ended the suite; the interruption propagates."""
     with locked(tmp_path) as lock:
         log = SuiteLog(lock, {}, ignore)
         with pytest.raises(KeyboardInterrupt), log.noting_interruption():
@@ -77,7 +77,7 @@ def test_an_interruption_is_noted_with_its_signal(tmp_path, error, name):
 
 
 def test_nothing_is_logged_into_a_folder_whose_lock_was_lost(tmp_path):
-    """Where the folder was replaced by another one, nothing is written there; events are still passed on."""
+    """If the folder was replaced by another one, nothing is written there; events are still passed on."""
     out, heard = tmp_path / "out", []
     out.mkdir()
     with locked(out) as lock:
@@ -92,7 +92,8 @@ WORK = {LORA: Work(0.0, 100.0, 20.0), RunId("lora", 1): Work(0.0, 100.0, 20.0), 
 
 
 def test_the_rest_is_estimated_from_what_was_measured():
-    """Nothing is said before a measurement; then steps of the run under way, a like run, and work decide."""
+    """No estimate is given before a measurement; then steps of the current run, a similar run, and the amount of work
+    decide."""
     now = [0.0]
     remaining = RemainingTime(WORK, lambda: now[0])
     remaining.follow(LORA, BeginEvent(index=0, total=3))
@@ -102,7 +103,7 @@ def test_the_rest_is_estimated_from_what_was_measured():
     for number in range(1, 6):
         now[0] += 1.0
         event = remaining.follow(LORA, step(number))
-    # half of 100 units took 5 s: 0.1 s a unit
+    # half of 100 units took 5 s: 0.1 s per unit
     assert event is not None and event.done == 0 and event.total == 3
     assert event.seconds == pytest.approx((5 + 2) + (8 + 12) + (8 + 24))
     now[0] = 20.0
@@ -116,7 +117,7 @@ def test_the_rest_is_estimated_from_what_was_measured():
 
 
 def test_the_rest_is_said_now_and_then_while_a_run_is_under_way():
-    """An event within five seconds of the last estimate says nothing."""
+    """An event within five seconds of the last estimate gives none."""
     now = [0.0]
     remaining = RemainingTime(WORK, lambda: now[0])
     remaining.follow(LORA, BeginEvent(index=0, total=3))

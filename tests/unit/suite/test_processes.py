@@ -1,4 +1,4 @@
-"""A child process reports events, and what it says wrong becomes the reason of a failed run."""
+"""A child process reports events, and its errors become the reason of a failed run."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ BEGINNING = '{"event": "progress", "done": 1, "total": 2}'
 
 @pytest.fixture
 def child(monkeypatch, tmp_path):
-    """Make a child process from a shell script; returns what it reported and how it ended."""
+    """Make a child process from a shell script; return what it reported and how it ended."""
 
     def run(script: str) -> tuple[list, str | None]:
         python, reported = tmp_path / "python", []
@@ -32,14 +32,14 @@ def test_events_are_passed_on_and_no_message_means_success(child):
 
 
 def test_an_error_event_is_the_reason_of_the_failure(child):
-    """The message of the child's error is returned, and is no event for the listener."""
+    """The message of the child's error is returned, and is not an event for the listener."""
     reported, reason = child("""echo '{"event": "error", "message": "no memory"}'; exit 1""")
     assert reported == [] and reason == "no memory"
 
 
 @pytest.mark.parametrize("line", ['{"event": "here"}', "Segmentation fault", '{"event": "note"}'])
 def test_a_line_that_is_not_an_event_ends_the_child(child, line):
-    """An unknown event is the reason of the failure, and the child is gone when it is returned."""
+    """An unknown event is the reason of the failure, and the child has ended when it is returned."""
     pid = """echo '{"event": "note", "message": "'$$'"}'"""
     (note,), reason = child(f"{pid}\necho '{line}'\nexec sleep 60")
     assert "not an event" in reason and line in reason
@@ -48,6 +48,6 @@ def test_a_line_that_is_not_an_event_ends_the_child(child, line):
 
 
 def test_a_child_that_dies_without_a_word_names_its_log(child):
-    """A signal or a status is the reason where there is no message."""
+    """Without a message, a signal or a status is the reason."""
     assert child("kill -9 $$")[1] == "the process died of SIGKILL; see log.txt in its folder"
     assert child("exit 3")[1] == "the process ended with status 3; see log.txt in its folder"
