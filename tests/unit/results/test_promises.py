@@ -11,8 +11,8 @@ from support.paths import CHECKOUT
 DOCUMENTS = ("SECURITY.md", "docs/reliability.md")
 TEST_FILE = re.compile(r"tests/[\w/]+\.py")
 PROGRAM = re.compile(r"scripts/\w+(?:\.py|/)")
-# Sections that promise nothing: whom the program trusts, what a stranger can do, how to report a weakness, what was tried.
-# tried.
+# Sections that promise nothing: whom the program trusts, what a stranger can do, how to report a weakness, and what
+# was tried.
 NOT_PROMISED = (
     "## Trusted",
     "## What a stranger's file can still do",

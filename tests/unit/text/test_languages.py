@@ -1,5 +1,4 @@
-"""What is counted in every script, against values worked out by hand and rouge_score fed with words set apart by
-spaces."""
+"""Counting in every script, compared with values worked out by hand and rouge_score given space-separated words."""
 
 import json
 import random
@@ -27,7 +26,7 @@ ENGLISH = [
     "It was not the first time that they said so, and it will not be the last.",
     "Café owner José wins the prize with a song from his youth, and his friends sing it.",
 ]
-SAMPLES = {  # a text of each language, and another of which no word is in it
+SAMPLES = {  # a text in each language, and another that shares no word with it
     "zh": ("会议以22票赞成通过新桥方案。", "昨天下雨，学校关闭。"),
     "ja": ("東京タワーは高い。", "雨が降った。"),
     "ko": ("서울 시의회가 새 다리를 승인했다.", "어제 비가 많이 내렸다."),
@@ -49,7 +48,7 @@ def score(prediction: str, reference: str, language: str = "auto") -> dict[str, 
 
 
 def spelled(found: list[str], names: dict[str, str]) -> str:
-    """Words as rouge_score can read them: each replaced by a name of a-z and 0-9, with spaces between."""
+    """Words as rouge_score can read them: each replaced by a name in a-z and 0-9, separated by spaces."""
     return " ".join(names.setdefault(word, f"x{len(names)}") for word in found)
 
 
@@ -58,7 +57,7 @@ def spelled(found: list[str], names: dict[str, str]) -> str:
     st.text("aAbBcdefgings 0123.,'-_!?()\n\t$%é", max_size=80), st.text("aAbBcdefgings 0123.,'-_!?()\n é", max_size=80)
 )
 def test_english_is_rouge_scores_bit_for_bit(prediction, reference):
-    """Counted as English, any text has rouge_score's own scores, bit for bit."""
+    """Counted as English, any text has exactly rouge_score's scores, bit for bit."""
     lines = map(sentence_per_line, (reference, prediction))
     expected = RougeScorer(list(TYPES), use_stemmer=True).score(*lines)
     assert score(prediction, reference, "english") == {name: 100.0 * expected[name].fmeasure for name in TYPES}
@@ -67,13 +66,13 @@ def test_english_is_rouge_scores_bit_for_bit(prediction, reference):
 @settings(deadline=None)
 @given(st.text(st.characters(max_codepoint=127), max_size=80))
 def test_words_of_ascii_are_rouge_scores(text):
-    """Of ASCII text the words of any language are rouge_score's, not stemmed."""
+    """For ASCII text the words of any language are rouge_score's, without stemming."""
     assert words.split_words(text) == tokenize(text, None)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_script_loses_its_words(name):
-    """In every script a text scores 100 against itself and 0 against one that shares no word with it."""
+    """In every script a text scores 100 against itself and 0 against a text that shares no word with it."""
     text, other = SAMPLES[name]
     for language in ("auto", "any", name):
         assert score(text, text, language)["rouge1"] == pytest.approx(100)
@@ -83,7 +82,7 @@ def test_no_script_loses_its_words(name):
 
 
 def test_chinese_by_characters_is_rouge_score_over_spaced_characters():
-    """Chinese scores are those of rouge_score where each character is a word set apart by spaces."""
+    """Chinese scores are those of rouge_score with each character as a space-separated word."""
     prediction, reference = "会议通过了新的大桥方案\n没有人反对", "会议以多数票通过新桥方案\n居民没有反对"
     names: dict[str, str] = {}
     apart = ["\n".join(spelled(list(line), names) for line in text.split("\n")) for text in (reference, prediction)]
@@ -92,13 +91,13 @@ def test_chinese_by_characters_is_rouge_score_over_spaced_characters():
 
 
 def test_scores_by_hand():
-    """Scores worked out by hand: only what is the same character or word counts."""
-    # 8 characters and the number each; all but the number are shared
+    """Scores worked out by hand: only identical characters or words count."""
+    # 8 characters and the number in each; all but the number are shared
     assert score("会议以22票赞成通过。", "会议以23票赞成通过。")["rouge1"] == pytest.approx(100 * 8 / 9)
     assert score("会议以22票赞成通过。", "昨天下雨，22人受伤，学校关闭。")["rouge1"] == pytest.approx(
         100 * 2 / (9 + 12)
     )
-    # the third of five words differs, and with it two of four pairs
+    # the third of five words differs, and so do two of four pairs
     russian = score("Совет города утром одобрил мост", "Совет города вечером одобрил мост")
     assert russian["rouge1"] == pytest.approx(80) and russian["rouge2"] == pytest.approx(50)
     assert score("año", "aéo") == score("Öl", "Äl") == score("été", "thé") == dict.fromkeys(TYPES, 0.0)
@@ -132,13 +131,13 @@ def test_scores_by_hand():
     ],
 )
 def test_words_by_hand(text, expected):
-    """Marks stay with their letters, unspaced scripts go by character, compatibility forms and unseen signs do not
-    count."""
+    """Marks stay with their letters, unspaced scripts are split by character, and compatibility forms and invisible
+    characters make no difference."""
     assert words.split_words(text) == expected
 
 
 def test_turkish_has_two_letters_i():
-    """In Turkish I is the capital of ı and İ that of i; elsewhere I is the capital of i."""
+    """In Turkish I is the capital of ı and İ the capital of i; elsewhere I is the capital of i."""
     assert words.split_words("IŞIK İstanbul", dotless_i=True) == ["ışık", "istanbul"]
     assert words.split_words("IŞIK") == ["işik"]
     assert score("IŞIK İSTANBUL", "ışık istanbul", "tr")["rouge1"] == pytest.approx(100)
@@ -147,7 +146,7 @@ def test_turkish_has_two_letters_i():
 
 @pytest.mark.parametrize("language", languages.STEMMED)
 def test_a_stemmer_only_where_its_language_is_named(language):
-    """Words over three characters are stemmed by the named language's Snowball stemmer, and by none under `any`."""
+    """Words over three characters are stemmed by the named language's Snowball stemmer; `any` has no stemmer."""
     text = "los abandonados continuamente Häuser hauses городами книгами الكتاب maisons continuation"
     stem = SnowballStemmer(language).stem
     assert UnicodeTokenizer(language).tokenize(text) == [stem(w) if len(w) > 3 else w for w in words.split_words(text)]
@@ -165,7 +164,7 @@ def test_stemmers_take_any_word(language):
 
 @pytest.mark.parametrize("text", ENGLISH)
 def test_english_is_told_by_its_function_words(text):
-    """English references, with an accent here and there, are counted as English."""
+    """English references, also with an occasional accent, are counted as English."""
     assert choose("auto", [text]).name == "english"
 
 
@@ -183,12 +182,12 @@ def test_english_is_told_by_its_function_words(text):
     ],
 )
 def test_nothing_else_is_stemmed_as_english(text):
-    """References in another language, of whatever script, are not given English's stemmer."""
+    """References in another language, in any script, do not get the English stemmer."""
     assert choose("auto", [text] * 3).name in ("any", "turkish")
 
 
 def test_a_mixture_is_not_english():
-    """References of which a tenth or more are in another language are counted without a stemmer."""
+    """If a tenth or more of the references are in another language, no stemmer is used."""
     french = "Le conseil a voté pour le nouveau pont qui est ouvert et les habitants sont contents dans une ville."
     for other in (french, SAMPLES["zh"][0]):
         assert choose("auto", (ENGLISH * 3 + [other]) * 10).name == "any"
@@ -196,19 +195,19 @@ def test_a_mixture_is_not_english():
 
 
 def test_letters_that_would_be_dropped_are_refused():
-    """English is refused, with a remedy, where a tenth or more of the letters or of the references would go
-    uncounted."""
+    """English is refused, with a remedy, if a tenth or more of the letters or of the references would not be
+    counted."""
     with pytest.raises(ConfigError, match=r"rouge\.language=auto") as refused:
         choose("english", [SAMPLES["zh"][0]], "news")
     assert "100% of the letters" in str(refused.value) and "'news'" in str(refused.value)
     with pytest.raises(ConfigError):
         choose("english", [ENGLISH[0]] * 8 + [SAMPLES["ru"][0]])
-    # 2 of 64 letters: counted all the same, and said
+    # 2 of 64 letters: accepted, with a note
     assert choose("english", [ENGLISH[2]]).reason.endswith("3.1% of their letters are not a-z and not counted.")
 
 
 def test_the_suite_names_the_language():
-    """A language is given by its name or its code; one that is not known is refused with those that are."""
+    """A language is given by name or code; an unknown one is refused with a list of the known ones."""
     assert make_suite({}).rouge.language == "auto"
     assert make_suite({"rouge": {"language": "DE"}}).rouge.language == "german"
     with pytest.raises(ConfigError, match=r"'rouge.language' is 'germna'.*german.*any"):
@@ -216,7 +215,7 @@ def test_the_suite_names_the_language():
 
 
 def test_signatures_name_language_tokenizer_and_stemmer():
-    """The signature says what is counted, so that scores by different rules are never put into one table."""
+    """The signature says what is counted, so scores under different rules never share a table."""
     assert "|stemmer:yes|" in (english := RougeScore(language="english").signature())
     assert "|lang:english|tok:rouge_score|" in english
     german = RougeScore(language="de").signature()
@@ -225,8 +224,7 @@ def test_signatures_name_language_tokenizer_and_stemmer():
 
 
 def test_shape_counts_readers_words():
-    """Lengths, copies and novelty go by the same words: characters in Chinese, whole words with their marks in
-    Hindi."""
+    """Lengths, copies and novelty use the same words: characters in Chinese, whole words with their marks in Hindi."""
     shape = TextShapeMetric().score("市议会通过方案", "会议22票", "昨天市议会开会")
     assert (shape["prediction_words"], shape["reference_words"], shape["longest_copied_words"]) == (7, 4, 3)
     assert shape["novel_bigrams"] == pytest.approx(4 / 6)
@@ -237,7 +235,7 @@ def test_shape_counts_readers_words():
 
 
 def test_time_is_linear_in_any_script():
-    """A hundred thousand characters of whatever kind are split into words without delay."""
+    """A hundred thousand characters of any kind are split into words without delay."""
     for piece in ("的", "a\u0301", "\u200d", "ក្", "'", "ا", "l·", "״א", "٠"):
         assert len(words.split_words(piece * 100_000)) <= 100_000
         assert len(shape_words(piece * 100_000)) <= 100_000
@@ -282,14 +280,14 @@ def options(data: Path, out: Path) -> list[str]:
 
 
 def test_a_run_says_and_keeps_what_it_counted(tmp_path, capsys):
-    """A run prints what ROUGE counts and why, and its record keeps it: language, sentence and signature."""
+    """A run prints what ROUGE counts and why, and its record has it: language, sentence and signature."""
     data, out = in_chinese(tmp_path / "zh"), tmp_path / "out"
     assert main(["train", "lead-3", *options(data, out)]) == 0
     said = "ROUGE counts whole words of any script, each character of Han as a word, without a stemmer"
     assert said in capsys.readouterr().err
     rouge = json.loads((out / "runs/lead-3/0/record.json").read_text())["rouge"]
     assert rouge["language"] == "any" and rouge["counted"].startswith(said) and "|lang:any|" in rouge["signature"]
-    assert 0 < rouge["rouge1"] < 60  # three of four sentences against a part of one
+    assert 0 < rouge["rouge1"] < 60  # three of four sentences compared with part of one
     lines = [json.loads(line) for line in (out / "runs/lead-3/0/predictions.jsonl").read_text().splitlines()]
     assert all(line["prediction"].count("\n") == 2 for line in lines)
     assert main(["list", "data", str(data)]) == 0
@@ -297,7 +295,7 @@ def test_a_run_says_and_keeps_what_it_counted(tmp_path, capsys):
 
 
 def test_chinese_counted_as_english_is_refused_before_anything_is_written(tmp_path, capsys):
-    """A suite that would leave out the letters of its references ends with one message and status 2, and writes
+    """A suite that would ignore the letters of its references ends with one message and status 2, and writes
     nothing."""
     data, out = in_chinese(tmp_path / "zh"), tmp_path / "out"
     assert main(["compare", "--methods", "lead-3", *options(data, out), "rouge.language=english"]) == 2

@@ -1,4 +1,5 @@
-"""Sentences and the Lead-3 baseline, against texts split by hand and the scores known for CNN/DailyMail."""
+"""Sentence splitting and the Lead-3 baseline, compared with texts split by hand and the known scores for
+CNN/DailyMail."""
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ CNN_DAILYMAIL = CHECKOUT.parent / "shared" / "data" / "cnn_dailymail"
     ],
 )
 def test_sentences_split_by_hand(sentences):
-    """Stops of abbreviations, initials, numbers and datelines end no sentence; those before closing quotes do."""
+    """Stops in abbreviations, initials, numbers and datelines do not end a sentence; those before closing quotes do."""
     assert split_sentences(" ".join(sentences)) == sentences
 
 
@@ -67,7 +68,7 @@ def test_sentences_split_by_hand(sentences):
     ],
 )
 def test_sentences_without_spaces(sentences):
-    """Stops of scripts without spaces need none after them."""
+    """In scripts without spaces, a stop needs no space after it."""
     assert split_sentences("".join(sentences)) == sentences
 
 
@@ -79,7 +80,7 @@ def test_lines_are_split_too():
 
 @given(st.text("aB1 .!?\"')(\nU.S é…", max_size=80))
 def test_no_character_is_lost(text):
-    """Sentences hold every character of the text in order, but for white space around them; none is empty."""
+    """Sentences contain every character of the text in order, except surrounding white space; none is empty."""
     sentences = split_sentences(text)
     assert "".join("".join(sentences).split()) == "".join(text.split())
     assert all(sentence == sentence.strip() != "" for sentence in sentences)
@@ -110,13 +111,13 @@ def test_no_character_is_lost(text):
     ],
 )
 def test_time_is_linear(piece):
-    """A text made to be slow, such as a hundred thousand stops in a row, takes no longer than any other."""
+    """An adversarial text, such as a hundred thousand stops in a row, takes no longer than any other."""
     text = piece * 100_000 + "x"
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
 
 
 def test_lead_3_takes_the_first_three():
-    """The baseline gives the first three sentences, one a line, and fewer where there are fewer."""
+    """The baseline gives the first three sentences, one per line, and fewer if there are fewer."""
     assert Lead3().predict(["A b. C d. E f. G h.", "Only one", ""]) == ["A b.\nC d.\nE f.", "Only one", ""]
 
 
@@ -131,7 +132,8 @@ def test_lead_3_takes_the_first_three():
     ],
 )
 def test_lead_3_passes_over_a_byline(header):
-    """DailyMail's byline and dates are no sentences of the article; a text that only begins with `By` keeps its own."""
+    """DailyMail's byline and dates are not sentences of the article; a text that only begins with `By` keeps its first
+    sentence."""
     article = "A dog was put down . It bit a boy . A cat came . The boy is well ."
     assert Lead3().predict([header + article]) == ["A dog was put down .\nIt bit a boy .\nA cat came ."]
     assert Lead3().predict(["By noon it rained. By one it stopped."]) == ["By noon it rained.\nBy one it stopped."]
@@ -140,7 +142,7 @@ def test_lead_3_passes_over_a_byline(header):
 
 @pytest.mark.skipif(not CNN_DAILYMAIL.is_dir(), reason=f"needs {CNN_DAILYMAIL}, which is not part of the repository")
 def test_lead_3_on_real_news():
-    """On 500 documents of CNN/DailyMail's test split, Lead-3 lies within 0.5 of 30.1 / 11.8 / 26.8."""
+    """On 500 documents of CNN/DailyMail's test split, Lead-3 is within 0.5 of 30.1 / 11.8 / 26.8."""
     examples = list(Tables(path=CNN_DAILYMAIL).examples("test"))
     rouge = RougeScore()
     predictions = Lead3().predict([example.document for example in examples])

@@ -25,11 +25,11 @@ from triptych.text.quantities import BYTES_OF, ONES_OF, SECONDS_OF, read_quantit
     ],
 )
 def test_a_number_and_a_unit_are_read(text, units, expected):
-    """Units in capitals or not, with or without a space; a number alone is in the units' own unit."""
+    """Units are read in upper or lower case, with or without a space; a bare number is in the base unit."""
     assert read_quantity(text, units) == expected
 
 
 @pytest.mark.parametrize("text", ["", "M", "8GB of memory", "1Q", "ten", "1 000", "nan", "1m2", "5min"])
 def test_what_is_no_quantity_is_none(text):
-    """An unknown unit, words, or two numbers are no quantity."""
+    """An unknown unit, words, or two numbers are not a quantity."""
     assert read_quantity(text, ONES_OF) is None

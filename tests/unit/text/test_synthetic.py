@@ -1,4 +1,4 @@
-"""What is said of results whose model or data are synthetic names which of them is."""
+"""For results with a synthetic model or data, the statement says which of them is synthetic."""
 
 import pytest
 
@@ -14,11 +14,11 @@ from triptych.text.synthetic import synthetic_parts, synthetic_sentence
     ],
 )
 def test_the_sentence_names_what_is_synthetic(model, data, begins, ends):
-    """A real part is not called synthetic, and nothing is taken from it."""
+    """A real part is not called synthetic."""
     said = synthetic_sentence(synthetic_parts(model, data))
     assert said.startswith(begins) and said.endswith(ends)
 
 
 def test_of_real_parts_nothing_is_said():
-    """Neither is synthetic."""
+    """If neither is synthetic, nothing is said."""
     assert synthetic_sentence(synthetic_parts(model=False, data=False)) == ""

@@ -1,4 +1,4 @@
-"""A run by a short name: taken where one alone can be meant, listed where several can."""
+"""A run given by a short name: used if only one can be meant, listed if several can."""
 
 import json
 import shutil
@@ -15,12 +15,12 @@ from triptych.use.find_run import find_run, is_run_folder, known_columns, runs_o
 
 @pytest.fixture
 def out(tmp_path):
-    """Two baselines, and two methods that train, under two seeds."""
+    """Two baselines, and two trained methods, under two seeds."""
     return write_results(tmp_path / "out", methods=("untuned", "lead-3", "prompt-tuning", "lora"), seeds=(0, 1))
 
 
 def test_a_folder_that_is_a_run_or_an_adapter_is_itself(out, tmp_path):
-    """Nothing is said of a folder that was named."""
+    """If a run's or adapter's folder is given, nothing is printed about the choice."""
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
@@ -30,7 +30,7 @@ def test_a_folder_that_is_a_run_or_an_adapter_is_itself(out, tmp_path):
 
 
 def test_a_row_with_one_finished_seed_is_that_run(out):
-    """A failed seed is no choice; which run was taken is said, with its score."""
+    """A failed seed is not a candidate; the run taken is reported with its score."""
     edit_record(out, "lora/0", lambda record: record.update(status="failed", error="no memory"))
     found = find_run(out / "runs/lora")
     assert found.folder == out / "runs/lora/1" and str(found.folder) in found.message and "R-1" in found.message
@@ -38,7 +38,7 @@ def test_a_row_with_one_finished_seed_is_that_run(out):
 
 
 def test_a_results_folder_with_one_trained_run_is_that_run(tmp_path):
-    """Methods that do not train are nobody's choice where one does; alone, one of them is."""
+    """Untrained methods are not candidates if a method trains; alone, one of them is."""
     out = write_results(tmp_path / "one", methods=("untuned", "lead-3", "lora"), seeds=(3,))
     assert find_run(out).folder == out / "runs/lora/3"
     assert find_run(out / "runs").folder == out / "runs/lora/3"
@@ -47,7 +47,7 @@ def test_a_results_folder_with_one_trained_run_is_that_run(tmp_path):
 
 
 def test_several_runs_are_listed_with_their_scores(out):
-    """The message lists every run that could be meant, and the best one's short name."""
+    """The message lists every candidate, and the best one's short name."""
     with pytest.raises(ResultsError) as caught:
         find_run(out)
     message = str(caught.value)
@@ -59,7 +59,7 @@ def test_several_runs_are_listed_with_their_scores(out):
 
 
 def test_the_best_is_the_row_that_trains_with_the_best_mean(out):
-    """Of its seeds the one with the lowest validation loss; what is better without training is named."""
+    """Of its seeds, the one with the lowest validation loss is taken; anything better without training is named."""
     edit_record(out, "lora/1", lambda record: record["loss"].update(validation=1.0))
     edit_record(out, "lora/1", lambda record: record.pop("training"))
     found = find_run(f"{out}@best")
@@ -94,14 +94,14 @@ def test_what_is_no_run_is_one_message(name, message, tmp_path, monkeypatch):
 
 
 def test_a_run_knows_its_columns(out):
-    """Those of its own settings; a run that is not there, or is another's adapter, knows none."""
+    """A run's columns are those of its settings; a missing run, or another tool's adapter, has none."""
     assert read_results(out).runs[0].setting("columns.document") is None
     edit_record(out, "lora/0", lambda record: record["config"]["columns"].update(document="ticket_text"))
     assert [each.document for each in known_columns([out / "runs/lora/0", "nowhere"])] == ["ticket_text"]
 
 
 def test_advice_names_the_folder_of_the_choice_and_the_commands_that_use_it(out):
-    """The runs come with the lowest validation loss first, in the text and in the JSON."""
+    """Runs are listed with the lowest validation loss first, in the text and in the JSON."""
     found = api.advise(out, max_parameters="1M")
     assert found.choice == "lora" and found.runs == (str(out / "runs/lora/0"), str(out / "runs/lora/1"))
     assert f"triptych export {out / 'runs/lora/0'} DIR" in found.text and "lowest validation loss" in found.text
@@ -110,7 +110,7 @@ def test_advice_names_the_folder_of_the_choice_and_the_commands_that_use_it(out)
 
 
 def test_the_command_takes_human_numbers_prints_json_and_exports(out, tmp_path, monkeypatch, capsys):
-    """`1M`, `8GB` and `30min` are limits; the export is that of the first run; a wrong unit is status 2."""
+    """`1M`, `8GB` and `30min` are limits; the first run is exported; a wrong unit gives status 2."""
     exported = []
     monkeypatch.setattr(api, "export", lambda run, folder, **more: exported.append((run, folder, more)) or "written.")
     limits = ["--max-parameters", "1M", "--max-memory", "8GB", "--max-seconds", "30min"]
@@ -127,7 +127,7 @@ def test_the_command_takes_human_numbers_prints_json_and_exports(out, tmp_path, 
 
 
 def test_models_of_an_unpacked_bundle_are_found_by_their_records_in_the_results(out, tmp_path):
-    """`models/tuned/LABEL` and `models/tuned` are names as good as those of a results folder."""
+    """`models/tuned/LABEL` and `models/tuned` work as well as names in a results folder."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     out.rename(bundle / "results")
@@ -138,7 +138,7 @@ def test_models_of_an_unpacked_bundle_are_found_by_their_records_in_the_results(
 
 
 def test_a_published_comparison_is_advised_on_without_its_runs(tmp_path, capsys):
-    """Figures alone give advice as they stand, with their tests; there is no run to name or export."""
+    """Figures alone give the same advice, with their tests; there is no run to name or export."""
     shutil.copy(CHECKOUT / "docs/results/cnn-dailymail/comparison.json", tmp_path)
     found = api.advise(tmp_path, max_parameters="1M")
     assert found.choice == "prompt-tuning" and found.runs == ()

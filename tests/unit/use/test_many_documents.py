@@ -1,4 +1,4 @@
-"""Documents from many files, and summaries written next to what they are of."""
+"""Documents from many files, and summaries written next to their documents."""
 
 import csv
 import json
@@ -15,10 +15,10 @@ from triptych.use.summarizers import Summary, Trained
 
 
 class Shouting(Trained):
-    """Summarizes by shouting the first word; a document of more than three words was not read to its end."""
+    """Summarizes by shouting the first word; a document of more than three words counts as truncated."""
 
     def stream(self, documents):
-        """The last document first."""
+        """Yield the last document first."""
         for index in reversed(range(len(documents))):
             words = documents[index].split()
             yield index, Summary(words[0].upper(), 1, False, len(words), min(len(words), 3))
@@ -26,7 +26,7 @@ class Shouting(Trained):
 
 @pytest.fixture
 def loud(tmp_path, monkeypatch):
-    """What every run is loaded as: one that shouts, under the label that its folder has."""
+    """Load every run as one that shouts, with the label of its folder."""
 
     def load(runs, **_):
         return [Shouting(str(run).rpartition("/")[2], "shouting", tmp_path / str(run), None) for run in runs]
@@ -37,7 +37,7 @@ def loud(tmp_path, monkeypatch):
 
 @pytest.fixture
 def notes(tmp_path):
-    """A folder of texts and a table, with a file that is neither."""
+    """A folder with texts, a table and another file."""
     folder = tmp_path / "notes"
     (folder / "below").mkdir(parents=True)
     for name in ("note10.txt", "note2.txt", "below/deep.txt"):
@@ -49,7 +49,7 @@ def notes(tmp_path):
 
 
 def test_a_folder_gives_its_texts_and_tables_by_name(notes):
-    """Numbers count as numbers, what is not read is named, and folders below are left to a pattern."""
+    """Numbered names sort numerically, unread files are named, and subfolders need a pattern."""
     found = open_documents([str(notes)])
     assert [document.id for document in found] == ["7", "8", "note2.txt", "note10.txt"] and found.number == 4
     assert found.notes == [f"Not read in {notes}: scan.pdf."]
@@ -64,7 +64,7 @@ def test_a_folder_gives_its_texts_and_tables_by_name(notes):
 
 
 def test_a_named_column_is_that_of_the_tables(notes):
-    """Texts next to tables, in one folder or named, are documents as they are; without a table there is no column."""
+    """Texts next to tables, in one folder or named, are documents as they are; without a table, a column is refused."""
     found = open_documents([str(notes)], "author")
     assert [document.text for document in found] == ["Ann", "Bo", "note2 was written.", "note10 was written."]
     text, table = str(notes / "note2.txt"), str(notes / "more.csv")
@@ -78,7 +78,7 @@ def test_a_named_column_is_that_of_the_tables(notes):
     [("nowhere.txt", "There is no file"), ("*.doc", "No file matches"), ("below", "holds no text .*scan.pdf")],
 )
 def test_what_holds_no_document_is_named(source, message, tmp_path, monkeypatch):
-    """A missing file, a pattern that nothing matches, and a folder without texts are one message each."""
+    """A missing file, a pattern without matches, and a folder without texts give one message each."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "below").mkdir()
     (tmp_path / "below/scan.pdf").write_bytes(b"%PDF")
@@ -87,7 +87,7 @@ def test_what_holds_no_document_is_named(source, message, tmp_path, monkeypatch)
 
 
 def test_the_column_of_the_run_comes_before_the_usual_names(tmp_path):
-    """A column that is named comes first, then the run's own, then what is recognised."""
+    """A named column comes first, then the run's own, then recognized names."""
     table = tmp_path / "tickets.jsonl"
     table.write_text(json.dumps({"nr": 5, "ticket_text": "One.", "text": "Two."}) + "\n")
     own = [Columns(), Columns(document="ticket_text", id="nr")]
@@ -97,7 +97,7 @@ def test_the_column_of_the_run_comes_before_the_usual_names(tmp_path):
 
 
 def test_summaries_are_written_next_to_every_column_in_order(notes, loud, tmp_path):
-    """Ids, the tables' own columns and the summaries, a line for each document, as CSV and as JSON lines."""
+    """Ids, the tables' columns and the summaries are written, one row per document, as CSV and as JSON lines."""
     rows = open_documents([str(notes / "more.csv"), str(notes / "note2.txt")], cells=True)
     for name in ("made.csv", "made.jsonl"):
         summary_files.write_summary_file(loud(["lora"]), rows, tmp_path / name)
@@ -114,7 +114,7 @@ def test_summaries_are_written_next_to_every_column_in_order(notes, loud, tmp_pa
 
 
 def test_names_that_a_table_has_are_not_overwritten(loud, tmp_path):
-    """A reference stays what it is; several runs, also of one label, have columns of their own."""
+    """A reference is unchanged; several runs, also with the same label, get separate columns."""
     table = tmp_path / "pairs.csv"
     table.write_text("document,summary\nOne two.,A reference.\n")
     rows = open_documents([str(table)], cells=True)
@@ -128,7 +128,7 @@ def test_names_that_a_table_has_are_not_overwritten(loud, tmp_path):
 
 
 def test_a_column_named_id_is_not_overwritten(loud, tmp_path):
-    """Documents are known by `id` before `document_id`; where a run's own column is another, `id` stays what it is."""
+    """Documents are identified by `id` before `document_id`; if a run's own column is another, `id` is unchanged."""
     table = tmp_path / "two.csv"
     table.write_text("document_id,id,document\nx1,7,One two.\n")
     assert [each.id for each in open_documents([str(table)])] == ["7"]
@@ -142,7 +142,7 @@ def test_a_column_named_id_is_not_overwritten(loud, tmp_path):
 
 
 def test_cells_of_every_kind_are_valid_json(loud, tmp_path):
-    """NaN and infinity are null, and empty in CSV, within lists too; bytes are refused before anything is written."""
+    """NaN and infinity are null, and empty in CSV, also within lists; bytes are refused before anything is written."""
     table = tmp_path / "cells.parquet"
     nan, infinite = float("nan"), float("inf")
     columns = {"document": ["One."], "a": [nan], "b": [-infinite], "c": [[1.5, nan]], "d": [{"e": infinite}]}
@@ -161,7 +161,7 @@ def test_cells_of_every_kind_are_valid_json(loud, tmp_path):
 
 
 def test_a_file_that_fails_half_way_is_not_there(notes, loud, tmp_path, monkeypatch):
-    """The file is complete or absent; one that exists is kept until it is to be replaced."""
+    """The file is complete or absent; an existing one is kept until it is replaced."""
     made = tmp_path / "made.csv"
     made.write_text("mine")
     with pytest.raises(ResultsError, match="already exists: give another name, or --overwrite"):
@@ -180,7 +180,7 @@ def test_a_file_that_fails_half_way_is_not_there(notes, loud, tmp_path, monkeypa
 
 
 def test_the_command_takes_files_folders_patterns_and_a_text(notes, loud, tmp_path, monkeypatch, capsys):
-    """Many files after `--file`, the run before or after them; a text by itself; and a file to write to."""
+    """Many files after `--file`, with the run before or after them; a single text; and a file to write to."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "adapter_config.json").write_text("{}")
@@ -203,7 +203,7 @@ def test_the_command_takes_files_folders_patterns_and_a_text(notes, loud, tmp_pa
 
 
 def test_a_call_takes_one_run_and_documents_of_any_kind(notes, loud):
-    """A text, a file, several files, and pairs; a name is never taken for a list of letters."""
+    """A text, a file, several files, and pairs are accepted; a name is never taken for a list of letters."""
     first, second = str(notes / "note2.txt"), notes / "note10.txt"
     calls = {
         ("note2.txt",): {"documents": first},

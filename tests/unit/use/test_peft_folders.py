@@ -1,4 +1,4 @@
-"""Adapters that peft saved: which tokenizers may lie with them, and patterns that would never end."""
+"""Adapters saved by peft: which tokenizers may accompany them, and patterns that would never terminate."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from triptych.use import peft_adapters
 
 
 def save(folder: Path, tokenizer=None, config=None, **changes) -> Path:
-    """A LoRA adapter of the embedded model as peft saves it, its configuration changed afterwards."""
+    """Save a LoRA adapter of the embedded model as peft does, then change its configuration."""
     config = config or LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
     get_peft_model(BaseModel("tiny").load(), config).save_pretrained(folder)
     if tokenizer is not None:
@@ -28,7 +28,7 @@ def save(folder: Path, tokenizer=None, config=None, **changes) -> Path:
 
 
 def tokenizer_with(**special):
-    """The embedded model's tokenizer with further tokens."""
+    """The embedded model's tokenizer with additional tokens."""
     tokenizer = AutoTokenizer.from_pretrained(Tiny().folder())
     plain = special.pop("plain", None)
     tokenizer.add_special_tokens(special)
@@ -38,7 +38,7 @@ def tokenizer_with(**special):
 
 
 def adapt(folder: Path):
-    """The adapter in the embedded model, as `summarize` puts it there."""
+    """Put the adapter into the embedded model, as `summarize` does."""
     peft_adapters.check_tokenizer(folder, BaseModel("tiny").tokenizer)
     return peft_adapters.insert_adapter(take_apart(BaseModel("tiny").load()), peft_adapters.read_peft_folder(folder))
 
@@ -60,7 +60,7 @@ def test_special_tokens_that_no_text_uses_do_not_matter(tmp_path, special):
 
 
 def other_vocabulary():
-    """The tokenizer with two of its tokens exchanged."""
+    """The tokenizer with two of its tokens swapped."""
     tokenizer = AutoTokenizer.from_pretrained(Tiny().folder())
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary = state["model"]["vocab"]
@@ -80,7 +80,7 @@ def other_vocabulary():
     ],
 )
 def test_a_tokenizer_that_reads_or_ends_texts_otherwise_is_refused(tmp_path, make, said):
-    """What changes a text's tokens or its end is told, with the way out."""
+    """Any change to a text's tokens or its end is reported, with a remedy."""
     with pytest.raises(ModelError) as caught:
         adapt(save(tmp_path, make()))
     assert said in str(caught.value) and "remove the tokenizer files" in str(caught.value)
@@ -101,12 +101,11 @@ HANGS = "(([a-z0-9_.])*)*X"
         {"modules_to_save": [HANGS]},
         {"target_modules": r"(\w+\.?)+[^\w.]"},
         {"rank_pattern": {"(.*.*)*=": 2}},
-        {"rank_pattern": {r"(?:.+)+\1": 2}},  # malformed alone; peft puts a group before it
+        {"rank_pattern": {r"(?:.+)+\1": 2}},  # malformed by itself; peft puts a group before it
     ],
 )
 def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
-    """Wherever peft would match a pattern of exponential time, the adapter is refused instead, and the pattern is
-    named."""
+    """Wherever peft would match a pattern of exponential time, the adapter is refused, and the pattern is named."""
     monkeypatch.setattr(patterns, "MATCH_SECONDS", 0.2)
     folder = save(tmp_path, **changes)
     with pytest.raises(ModelError, match="has a pattern that takes too long"):
@@ -117,8 +116,7 @@ def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
     "field", ["target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern"]
 )
 def test_a_list_longer_than_the_model_is_refused(tmp_path, field):
-    """A list of more names than there are modules, each of which peft would hold against each module, is refused at
-    once."""
+    """A list with more names than there are modules, which peft would compare with each module, is refused at once."""
     names = [f"m{i}" for i in range(1001)]
     folder = save(tmp_path, **{field: dict.fromkeys(names, 1) if field.endswith("pattern") else names})
     with pytest.raises(ModelError, match=f"{field} in its configuration has 1,001 entries"):
@@ -140,18 +138,18 @@ def test_a_pattern_of_another_kind_is_refused_too(tmp_path, monkeypatch):
     "pattern", [r".*\.attn\.c_attn", r"transformer\.h\.\d+\.attn\.c_attn", "(.*)c_attn", r".*(c_attn)"]
 )
 def test_ordinary_patterns_are_read(tmp_path, pattern):
-    """A pattern as people write it is matched as peft does."""
+    """An ordinary pattern is matched as peft does."""
     assert adapt(save(tmp_path, target_modules=pattern))
 
 
 def test_what_is_no_pattern_is_peft_to_judge(tmp_path):
-    """A malformed pattern is one message."""
+    """A malformed pattern gives one message."""
     with pytest.raises(ModelError, match="does not fit the model"):
         adapt(save(tmp_path, target_modules="((("))
 
 
 def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
-    """On the command line a pattern without end is one message and status 2."""
+    """On the command line a non-terminating pattern gives one message and status 2."""
     monkeypatch.setattr(patterns, "MATCH_SECONDS", 0.2)
     (tmp_path / "a.txt").write_text("A document.")
     folder = save(tmp_path / "adapter", target_modules=HANGS)
@@ -170,8 +168,8 @@ def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     ids=["saved whole", "adapted", "a module of its own", "the head adapted"],
 )
 def test_an_adapter_of_a_resized_base_is_told_with_both_sizes(tmp_path, config):
-    """Tokens added before training change the base: the message says how many tokens each base has, and what to
-    give."""
+    """Tokens added before training change the base: the message gives both vocabulary sizes, and what to give
+    instead."""
     base = BaseModel("tiny").load()
     tokens = base.config.vocab_size
     base.resize_token_embeddings(tokens + 2)
@@ -185,7 +183,7 @@ def test_an_adapter_of_a_resized_base_is_told_with_both_sizes(tmp_path, config):
 
 
 def test_an_adapter_saved_with_the_embedding_of_its_own_base_is_read(tmp_path):
-    """An embedding of the base's size next to the adapter is no other vocabulary."""
+    """An embedding of the base's size next to the adapter does not count as another vocabulary."""
     get_peft_model(
         BaseModel("tiny").load(), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
     ).save_pretrained(tmp_path, save_embedding_layers=True)

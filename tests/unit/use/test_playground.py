@@ -1,4 +1,4 @@
-"""The page to try it: what it answers, and that what it shows is text. The browser's part is in
+"""The playground page: its answers, and that everything shown is text. Browser tests are in
 test_playground_browser.py."""
 
 import re
@@ -47,8 +47,7 @@ def playground() -> Playground:
 
 
 def test_rows_answer_one_after_the_other(playground):
-    """Every method stands there at once and is filled in when it is done, with seconds, words, ROUGE and what it
-    copied."""
+    """Every method is listed at once and filled in when it is done, with seconds, words, ROUGE and what it copied."""
     states = list(playground.answer(ARTICLE, "The council agreed to build a bridge."))
     assert [sum(answer.text is not None for answer in state) for state in states] == [0, 1, 2]
     done = states[-1][0]
@@ -58,8 +57,8 @@ def test_rows_answer_one_after_the_other(playground):
 
 
 def test_an_article_shows_what_was_used_of_it(playground):
-    """What a summary copied, longer words that it shares, and its words that the article lacks are found; of an article
-    that is too long to show, the beginning."""
+    """What a summary copied, longer words it shares, and its words missing from the article are found; an article too
+    long to show is truncated."""
     summary = Summary("The council met on Monday. Nobody voted for Tinwater.")
     answer = playground._judge("mine", summary, ARTICLE, "", 0.0)
     assert [ARTICLE[begin:end] for begin, end in answer.used] == ["The council met on Monday"]
@@ -92,8 +91,8 @@ def test_a_choice_that_is_not_offered_is_met_with_a_message(playground, choice):
 
 
 def test_rows_and_seeds_are_chosen():
-    """The methods that are asked for answer alone, in the order of the suite; a seed brings its run into memory in the
-    place of the method's other one, and a method without that seed shows its first."""
+    """Only the requested methods answer, in the suite's order; a seed's run replaces the method's other one in memory,
+    and a method without that seed shows its first."""
     folders = {(label, seed): Path(f"{label}/{seed}") for label, seed in (("a", 0), ("a", 1), ("b", 0))}
     loaded = []
 
@@ -113,7 +112,7 @@ def test_rows_and_seeds_are_chosen():
 
 
 def test_one_run_works_at_a_time(playground):
-    """What was stopped ends before anything else begins: a model is never asked twice at once."""
+    """A stopped run ends before anything else begins: a model never runs twice at once."""
     at_work, most = [], []
 
     def stream(documents):
@@ -134,7 +133,7 @@ def test_one_run_works_at_a_time(playground):
 
 
 def test_samples_have_no_reference():
-    """Each sample is an article of several sentences that can be picked, without a summary to compare with."""
+    """Each sample is an article of several sentences that can be picked, without a reference summary."""
     for document in sample_documents():
         assert document.id.startswith("Sample, ") and 400 < len(document.text) < 1000 and document.reference == ""
         assert len(Lead3().predict([document.text])[0]) < len(document.text) / 1.5
@@ -142,7 +141,7 @@ def test_samples_have_no_reference():
 
 @pytest.mark.parametrize("text", ["", " \n", "a" * (MAX_CHARACTERS + 1), "a\0b", "a\ud800b"])
 def test_what_is_no_article_is_met_with_a_message(playground, text):
-    """Nothing, too much, or damaged text is refused before any method works, with words for its reader."""
+    """Empty, overlong, or damaged text is refused before any method works, with a readable message."""
     with pytest.raises(ConfigError, match=r"no article yet|is the most|is damaged"):
         next(playground.answer(text))
 
@@ -160,8 +159,7 @@ def test_whatever_was_generated_is_text(playground):
 
 
 def test_copied_spans_are_what_both_say():
-    """A run of four words or more is marked from its first to its last letter, whatever the case; shorter ones are
-    not."""
+    """A run of four words or more is marked from its first to its last letter, ignoring case; shorter ones are not."""
     text = "Today the Council MET on Monday, and it agreed."
     assert [text[a:b] for a, b in copied_spans(text, ARTICLE, 4)] == ["the Council MET on Monday"]
     assert copied_spans("İt agreed to build a bridge", ARTICLE, 4) == [(3, 27)]
@@ -169,15 +167,15 @@ def test_copied_spans_are_what_both_say():
 
 
 def test_without_gradio_the_extra_is_named(tmp_path, capsys, monkeypatch):
-    """Where gradio is absent, `play` ends with status 2 and says how to get it."""
+    """Without gradio, `play` ends with status 2 and says how to install it."""
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert cli.main(["play", str(tmp_path)]) == 2
     assert "triptych[play]" in capsys.readouterr().err
 
 
 def test_the_longest_texts_are_answered_without_scores():
-    """Article and reference of the most characters, copied whole: an answer that says it is too long to score, and no
-    table."""
+    """Article and reference of the maximum length, copied completely, get an answer that says it is too long to score,
+    and no table."""
     text = "word " * (MAX_CHARACTERS // 5)
     rows = [TrainedBaseline(SuiteEntry("lead-3", "lead-3", Lead3()), Lead3(), Path("run"), Suite())]
     tracemalloc.start()
@@ -189,16 +187,16 @@ def test_the_longest_texts_are_answered_without_scores():
 
 @pytest.mark.parametrize(("text", "words"), [("one two_three, 4", 4), ("日本語", 3), ("", 0), ("É a", 2)])
 def test_words_are_counted_as_the_most_that_can_be(text, words):
-    """Letters of scripts without spaces count as a word each: the bound holds for whatever splits them."""
+    """Letters of scripts without spaces count as one word each, so the limit holds however they are split."""
     assert _most_words(text) == words
 
 
-# The real application, asked without a browser
+# The real application, without a browser
 
 
 @pytest.fixture
 def ask(playground):
-    """A client of the page's application, with the address that a browser on this machine gives."""
+    """A client of the page's application, with the address that a browser on this machine sends."""
     pytest.importorskip("gradio", reason="the extra `play` is absent")
     testclient = pytest.importorskip("starlette.testclient", reason="it needs httpx")
     playground.title = HOSTILE
@@ -210,13 +208,13 @@ def ask(playground):
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "LOCALHOST", "[::1]:7860"])
 def test_the_page_answers_by_this_machines_names(ask, host):
-    """Whoever calls it localhost, 127.0.0.1 or [::1] gets the page."""
+    """The page is served as localhost, 127.0.0.1 and [::1]."""
     assert ask.get("/", headers={"host": host}).status_code == 200
     assert ask.get("/config", headers={"host": host, "origin": f"http://{host}".lower()}).status_code == 200
 
 
 def test_all_that_the_page_asks_goes_through_the_queue(playground):
-    """Whatever the page does is posted where the server accepts it: it posts to the queue alone."""
+    """The page posts only to the queue, where the server accepts it."""
     pytest.importorskip("gradio", reason="the extra `play` is absent")
     functions = build_page(playground).fns.values()
     asked = [function for function in functions if function.fn is not None]
@@ -229,7 +227,7 @@ FOREIGN = ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.1
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_another_name_for_this_machine_is_refused(ask, host):
-    """A foreign Host, as DNS rebinding has it, is told nothing: no page, no configuration, no leave for its origin."""
+    """A foreign Host, as in DNS rebinding, gets nothing: no page, no configuration, no permission for its origin."""
     for method, path in (("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("OPTIONS", "/config")):
         headers = {"host": host, "origin": f"http://{host}", "access-control-request-method": "GET"}
         answer = ask.request(method, path, headers=headers)
@@ -242,7 +240,7 @@ def test_another_name_for_this_machine_is_refused(ask, host):
 )
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "[::1]:7860"])
 def test_another_sites_page_is_refused(ask, host, origin):
-    """A script that another site sent may not ask, whichever of this machine's names it uses."""
+    """A script from another site may not send requests, whichever of this machine's names it uses."""
     for method, path in (("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("OPTIONS", "/config")):
         headers = {"host": host, "origin": origin, "access-control-request-method": "GET"}
         answer = ask.request(method, path, headers=headers)
@@ -250,8 +248,7 @@ def test_another_sites_page_is_refused(ask, host, origin):
 
 
 def test_nothing_is_uploaded_or_kept(ask):
-    """Files of any size, recordings and links that would be stored are refused, and no folder of uploads comes to
-    be."""
+    """Files of any size, recordings and links that would be stored are refused, and no upload folder is created."""
     folder = Path(ask.app.routes[-1].app.uploaded_file_dir)
     before = set(folder.rglob("*")) if folder.exists() else set()
     for path in (
@@ -266,13 +263,13 @@ def test_nothing_is_uploaded_or_kept(ask):
 
 
 def test_a_large_request_is_refused(ask):
-    """A body of more than an article and a reference can need is refused, with its length given or not."""
+    """A body larger than an article and a reference can need is refused, whether its length is given or not."""
     assert ask.post("/gradio_api/queue/join", content=b"x" * (MAX_REQUEST + 1)).status_code == 413
     assert ask.post("/gradio_api/queue/join", content=iter([b"x" * 500_000] * 11)).status_code == 413
 
 
 def test_an_article_is_answered_through_the_application(ask):
-    """The button's request goes in, and the methods' summaries come out as text."""
+    """The button's request is answered with the methods' summaries as text."""
     config = ask.get("/config").json()
     run = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == 7)
     data = [ARTICLE, "", None, ["lead-3", "<b>mine</b>"], None, 1, 1]
@@ -283,7 +280,7 @@ def test_an_article_is_answered_through_the_application(ask):
 
 
 def test_names_are_text_in_the_application(ask):
-    """A suite's name, whatever it holds, stands escaped in an HTML component; no component reads it as Markdown."""
+    """A suite's name, whatever it contains, is escaped in an HTML component; no component reads it as Markdown."""
     page, config = ask.get("/").text, ask.get("/config").json()
     named = [each for each in config["components"] if "alert(1)" in str(each["props"])]
     assert [each["type"] for each in named] == ["html"] and "<img src=x" not in named[0]["props"]["value"]
@@ -292,8 +289,8 @@ def test_names_are_text_in_the_application(ask):
 
 
 def test_the_comparison_is_made_once_and_links_to_what_is_there(playground, tmp_path, monkeypatch):
-    """The second tab has a link to each report that is there and no other; a folder without results is a message, and
-    what was made is kept."""
+    """The second tab links exactly to the existing reports; a folder without results gives a message, and the result is
+    kept."""
     playground.out = tmp_path
     comparison = comparison_of(playground)
     assert "message" in comparison() and "suite.json" in comparison()
@@ -306,8 +303,8 @@ def test_the_comparison_is_made_once_and_links_to_what_is_there(playground, tmp_
 
 
 def test_reports_are_served_and_confined(playground, tmp_path):
-    """The reports of the results folder are served under their names alone, a page without the right to ask for
-    anything; one that is absent, and a link out of the folder, are not."""
+    """Only reports of the results folder are served, by name, as pages without the right to make requests; a missing
+    one, and a link out of the folder, are not."""
     pytest.importorskip("gradio", reason="the extra `play` is absent")
     testclient = pytest.importorskip("starlette.testclient", reason="it needs httpx")
     out = tmp_path / "out"
@@ -328,8 +325,8 @@ def test_reports_are_served_and_confined(playground, tmp_path):
 
 
 def test_the_application_names_no_other_machine(ask):
-    """Neither the page nor its style loads a file from elsewhere; a link that is only shown or a namespace is not
-    loaded."""
+    """Neither the page nor its style loads a file from elsewhere; links that are only shown and namespaces do not
+    count."""
     loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="([^"]*)"', ask.get("/").text)
     assert loaded and not [address for address in loaded if re.match(r"(https?:)?//", address)]
     assert "url(http" not in ask.get("/theme.css").text
@@ -348,14 +345,14 @@ def test_the_application_names_no_other_machine(ask):
     ],
 )
 def test_allowed_hosts_are_this_machines(host, there, absent):
-    """Its local names, and the host that the user named; for all addresses at once, the machine's own name and
+    """They are its local names and the host given by the user; for all addresses, also the machine's name and
     addresses."""
     hosts = allowed_hosts(host)
     assert set(there) <= set(hosts) and not set(absent) & set(hosts)
 
 
 def test_a_page_is_served_and_stops(playground):
-    """The page answers at the address given, the port is free afterwards, and one that is taken is a message."""
+    """The page answers at the given address, the port is free afterwards, and a port in use gives a message."""
     pytest.importorskip("gradio", reason="the extra `play` is absent")
     with serving(build_page(playground), "127.0.0.1", 0) as address:
         port = int(address.rpartition(":")[2])

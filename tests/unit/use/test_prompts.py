@@ -1,4 +1,4 @@
-"""A suite whose methods are asked by the model's chat template, and an untrained one that is asked otherwise."""
+"""A suite whose methods use the model's chat template, with an untrained one that uses another prompt."""
 
 import json
 import runpy
@@ -46,7 +46,7 @@ SETTINGS = {
 
 
 def save_model(folder: Path, template: str | None) -> str:
-    """A small random model with a tokenizer whose words depend on what is before them, and a chat template."""
+    """Save a small random model with a chat template and a tokenizer whose words depend on what precedes them."""
     tokenizer = KINDS["metaspace first"]()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = template
@@ -59,13 +59,13 @@ def save_model(folder: Path, template: str | None) -> str:
 
 
 def resolved(model: str, **changes):
-    """The suite of these settings with that model, and its entries."""
+    """The suite with these settings and this model, and its entries."""
     return entries.resolve(merge_tables(merge_tables(preset_settings("demo"), {**SETTINGS, "model": model}), changes))
 
 
 @pytest.fixture(scope="module")
 def out(workplace) -> Path:
-    """Every method of the suite, run in this process."""
+    """The results of every method of the suite, run in this process."""
     suite, table = resolved(save_model(workplace / "model", TEMPLATES["chatml"]))
     for entry in table:
         experiment.run_experiment(suite, entry, 0, workplace / "out", "cpu", ignore)
@@ -73,7 +73,7 @@ def out(workplace) -> Path:
 
 
 class AsksItself(LoRA):
-    """A method that trains, and wants to be asked otherwise than the others."""
+    """A method that trains, and asks for another prompt than the others."""
 
     def own_prompt(self):
         """Without the chat template."""
@@ -94,7 +94,7 @@ LABELS = ["untuned", "lora", "prompt-tuning", "plain"]
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_run_is_used_as_it_was_asked(out, label):
-    """Evaluating gives the record's loss and summaries again, and summarizing the stored summaries."""
+    """Evaluating reproduces the record's loss and summaries, and summarizing the stored summaries."""
     folder = out / f"runs/{label}/0"
     again = evaluate.evaluate_run(folder, "cpu")
     assert again.reproduced and again.identical_predictions == 3
@@ -105,7 +105,7 @@ def test_a_run_is_used_as_it_was_asked(out, label):
 
 @pytest.mark.parametrize("label", LABELS)
 def test_an_export_asks_as_the_run_was_asked(out, label, tmp_path, monkeypatch, capsys):
-    """The example of an export writes the run's summary, and the card says what is around the document."""
+    """The example of an export writes the run's summary, and the card says what surrounds the document."""
     folder = tmp_path / "made"
     assert cli.main(["export", str(out / f"runs/{label}/0"), str(folder)]) == 0
     capsys.readouterr()
@@ -122,7 +122,7 @@ def test_an_export_asks_as_the_run_was_asked(out, label, tmp_path, monkeypatch, 
 
 
 def test_a_row_asked_otherwise_reads_the_same_documents_cut_alike(out):
-    """Its ids are those of its own prompt; documents, cuts and what the record says of the data are the suite's."""
+    """Its ids are those of its own prompt; documents, truncation and the record's data fields are the suite's."""
     suite, table = resolved(record_of(out, "lora")["config"]["model"])
     base, cache = BaseModel.of(suite), cache_folder()
     corpus = load_corpus(suite, table, base, cache)
@@ -146,7 +146,7 @@ def test_a_row_asked_otherwise_reads_the_same_documents_cut_alike(out):
 
 
 def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
-    """Methods that train use the same prompt: their options have no prompt, and a method of one's own may give none."""
+    """Trained methods share one prompt: their options have none, and a user's method may not set one."""
     model = record_of(out, "lora")["config"]["model"]
     with pytest.raises(ConfigError, match="chat"):
         resolved(model, method={"lora": {"chat": False}})
@@ -156,7 +156,7 @@ def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
 
 
 def test_without_a_template_nothing_is_begun(workplace):
-    """Where a method asks for a chat template that the model lacks, the check refuses, and names the method."""
+    """If a method asks for a chat template that the model lacks, the check refuses, and names the method."""
     model = save_model(workplace / "bare", None)
     suite, table = resolved(model)
     with pytest.raises(ModelError, match=r"^prompt.chat = true, but the tokenizer has no chat"):
@@ -167,7 +167,7 @@ def test_without_a_template_nothing_is_begun(workplace):
 
 
 def test_a_template_that_no_row_uses_is_noted(out):
-    """A model with a chat template that is used without it gets a note before anything runs."""
+    """A model whose chat template is not used gets a note before anything runs."""
     model = record_of(out, "lora")["config"]["model"]
     for changes, noted in (
         ({"prompt": {"chat": False}}, True),

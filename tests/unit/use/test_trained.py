@@ -1,4 +1,4 @@
-"""What was trained is used again: loaded, summarized with, refused where it does not belong."""
+"""Trained models are used again: loaded, summarized with, and refused where they do not belong."""
 
 import io
 import json
@@ -68,7 +68,7 @@ PROMPTS = {"prompt-tuning", "prefix-tuning", "infix-tuning"}
 
 @dataclass(frozen=True)
 class Finished:
-    """Every method of a small suite, trained in this process, and the logits it had when it was saved."""
+    """Every method of a small suite, trained in this process, and its logits when it was saved."""
 
     out: Path
     documents: list[str]
@@ -87,7 +87,7 @@ class Finished:
 
 
 def make_llama(folder: Path) -> str:
-    """A random Llama-type model in a folder: rotary, `nn.Linear`, a head of its own."""
+    """A random Llama-type model in a folder: rotary, `nn.Linear`, an untied head."""
     tokenizer = AutoTokenizer.from_pretrained(find_place("tiny").where)
     torch.manual_seed(0)
     shape = LlamaConfig(
@@ -108,7 +108,7 @@ def make_llama(folder: Path) -> str:
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def finished(request, tmp_path_factory) -> Finished:
-    """The embedded model, and one of Llama's kind."""
+    """The results for the embedded model, and for one of Llama's kind."""
     place = tmp_path_factory.mktemp(request.param)
     model = "tiny" if request.param == "gpt2" else make_llama(place / "model")
     settings = preset_settings("demo")
@@ -128,7 +128,7 @@ def finished(request, tmp_path_factory) -> Finished:
 
         save = experiment.save_adapter
         patch.setattr(experiment, "save_adapter", saving)
-        patch.setattr(training, "fit_flop_models", lambda *run: None)  # half of the time, and not asked for here
+        patch.setattr(training, "fit_flop_models", lambda *run: None)  # half of the time, and not tested here
         for row in table:
             experiment.run_experiment(suite, row, 0, place / "out", "cpu", ignore)
     documents = [test.document(i) for i in range(len(test))]
@@ -137,7 +137,7 @@ def finished(request, tmp_path_factory) -> Finished:
 
 @torch.no_grad()
 def seen(adapted: AdaptedModel, batch: Batch) -> Tensor:
-    """Logits at every target, by the model's own forward."""
+    """Logits at every target, from the model's own forward."""
     return target_logits(under_engine(adapted, None, None).on_plain_path(), batch).clone()
 
 
@@ -152,15 +152,15 @@ def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
     ("given", "said"), [(5, r"document 1 of 1 is 5 \(int"), (["a", None], "document 2 of 2 is None")]
 )
 def test_what_is_no_text_is_refused_with_what_is_taken(given, said):
-    """A number, or nothing among texts, gets a sentence on what `summarize` takes."""
+    """A number, or None among texts, gets a sentence on what `summarize` accepts."""
     lead = summarizers.TrainedBaseline(entries.make_entry("lead-3", {}), Lead3(), Path("x"), Suite())
     with pytest.raises(TypeError, match=f"summarize takes a text, or several as a list, but {said}"):
         lead.summarize(given)
 
 
 def test_summaries_are_the_stored_predictions(finished):
-    """Loaded together, every method summarizes the test documents exactly as its run did, one base serves all,
-    unchanged."""
+    """Loaded together, every method summarizes the test documents exactly as its run did, sharing one unchanged
+    base."""
     all_rows = summarizers.load_summarizers(finished.runs, device="cpu")
     models = [row for row in all_rows if isinstance(row, summarizers.TrainedModel)]
     (base,) = {id(row.loaded): row.loaded for row in models}.values()
@@ -172,7 +172,7 @@ def test_summaries_are_the_stored_predictions(finished):
 
 
 def test_rows_hold_in_memory_what_they_train_alone(finished):
-    """Of two methods loaded together, every frozen tensor is the base's own memory, every trained one is not."""
+    """For two methods loaded together, every frozen tensor is the base's memory, and no trained one is."""
     for row in summarizers.load_summarizers(
         [run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"
     ):
@@ -182,14 +182,14 @@ def test_rows_hold_in_memory_what_they_train_alone(finished):
 
 
 def test_logits_after_loading_are_bit_equal(finished):
-    """What is loaded gives the very logits that the model had when it was saved, for every method that trains."""
+    """A loaded model gives exactly the logits it had when it was saved, for every method that trains."""
     assert set(finished.logits) - {"bitfit"} == TRAINED
     for label, logits in finished.logits.items():
         assert torch.equal(seen(loaded(finished, label).adapted, finished.batch), logits), label
 
 
 def test_streaming_gives_each_document_once_with_what_was_read(finished):
-    """`stream` gives every index once, the longest documents first; a document is cut at the limit, and it shows."""
+    """`stream` yields every index once, longest documents first; a document is cut at the limit, and this is shown."""
     row = loaded(finished, "lora")
     long = " ".join(finished.documents)
     short, whole = finished.documents[0], long
@@ -207,31 +207,31 @@ def spoil(file: Path, change) -> None:
 
 
 def flipped(content: bytearray) -> bytearray:
-    """One bit of the last number."""
+    """Flip one bit of the last number."""
     content[-3] ^= 1
     return content
 
 
 def louder(content: bytearray) -> bytes:
-    """LoRA with twice its scaling."""
+    """Double LoRA's scaling."""
     assert re.search(rb'"(lora_)?alpha": 16', content)
     return re.sub(rb'("(?:lora_)?alpha": )16', rb"\g<1>32", bytes(content))
 
 
 def without_digests(run: Path) -> None:
-    """Make the record one of an earlier version, which contains no digests."""
+    """Make the record one of an earlier version, without digests."""
     record = json.loads((run / "record.json").read_text())
     (run / "record.json").write_text(json.dumps({**record, "files": {}, "digest": None}))
 
 
 def louder_options(run: Path) -> None:
-    """Other options in a record of an earlier version."""
+    """Change the options in a record of an earlier version."""
     spoil(run / "record.json", louder)
     without_digests(run)
 
 
 def other_tokens(run: Path) -> None:
-    """The manifest of an adapter that was trained with another tokenizer, next to a record that has no digests."""
+    """Give the manifest another tokenizer, next to a record without digests."""
     without_digests(run)
     file = run / "adapter/triptych.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "tokenizer_fingerprint": "0" * 64}))
@@ -257,9 +257,9 @@ REFUSED = {
 @pytest.mark.parametrize("command", ["summarize", "evaluate"])
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, monkeypatch):
-    """A file that is changed, cut or missing, or another tokenizer, ends with status 2 and says what is wrong."""
+    """A changed, truncated or missing file, or another tokenizer, ends with status 2 and says what is wrong."""
     if command == "evaluate" and case == "no record":
-        return  # the message is another one: tested with the command line
+        return  # the message differs: tested with the command line
     run = tmp_path / "run"
     shutil.copytree(finished.out / "runs/lora/0", run)
     change, says = REFUSED[case]
@@ -273,8 +273,7 @@ def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, mon
 
 
 def test_every_rows_tensors_are_checked(finished, tmp_path):
-    """One changed bit, or a missing end, is found in what any method trained, before anything is summarized or
-    exported."""
+    """One changed bit, or a missing end, is detected for any method, before anything is summarized or exported."""
     for label in finished.logits:
         for change, says in (
             (flipped, "was changed"),
@@ -290,7 +289,8 @@ def test_every_rows_tensors_are_checked(finished, tmp_path):
 
 
 def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
-    """Of tensors with one changed bit, records are read and a finished run is kept; whatever would use them refuses."""
+    """With one changed bit in its tensors, a run's record is read and the finished run is kept; whatever would use the
+    tensors refuses."""
     out = tmp_path / "out"
     shutil.copytree(finished.out, out)
     run, tensors = out / "runs/lora/0", out / "runs/lora/0/adapter/adapter_model.safetensors"
@@ -315,7 +315,7 @@ def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
 
 
 def test_another_base_model_is_refused(finished, tmp_path, capsys):
-    """A run is not loaded onto a model with other weights, or of another shape, whatever it is called."""
+    """A run is not loaded onto a model with other weights, or another shape, whatever its name."""
     make_llama(tmp_path / "other")
     spoil(tmp_path / "other/model.safetensors", flipped)
     for label in ("untuned", "lora"):
@@ -324,8 +324,8 @@ def test_another_base_model_is_refused(finished, tmp_path, capsys):
 
 
 def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
-    """Where the base is no longer under its recorded name, the message says so and how to go on; there, the run
-    works."""
+    """If the base is no longer under its recorded name, the message says so and how to continue; with the new location,
+    the run works."""
     run = tmp_path / "run"
     shutil.copytree(folder_of(finished, "lora"), run)
     record = json.loads((run / "record.json").read_text())
@@ -338,11 +338,11 @@ def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
     assert found.summarize(finished.documents[:1]) == finished.stored("lora")[:1]
 
 
-# Adapters of peft's own
+# Adapters saved by peft
 
 
 def peft_models(world, folder: Path) -> dict[str, PeftModel]:
-    """Adapters saved by peft alone, moved away from where they begin."""
+    """Adapters saved by peft, moved away from their initial values."""
     target = "c_attn" if type(world.prototype).__name__ == "GPT2LMHeadModel" else "q_proj"
     kinds = {
         "plain": LoraConfig(r=4, target_modules=[target], task_type="CAUSAL_LM"),
@@ -367,8 +367,8 @@ def peft_models(world, folder: Path) -> dict[str, PeftModel]:
 
 @torch.no_grad()
 def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
-    """LoRA and prompt adapters of peft's own, with biases too, give peft's logits within 1e-5, and leave the base as it
-    was."""
+    """LoRA and prompt adapters saved by peft, also with biases, give peft's logits within 1e-5, and leave the base
+    unchanged."""
     batch = collate(world.pairs[:1], world.template)
     models = peft_models(world, tmp_path)
     found = summarizers.load_summarizers([tmp_path / name for name in models], device="cpu")
@@ -382,7 +382,7 @@ def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
 
 
 def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch):
-    """`evaluate` takes an adapter of peft's with data to evaluate it on, and gives what the run itself recorded."""
+    """`evaluate` takes a peft adapter with data to evaluate it on, and gives what the run itself recorded."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(finished.out.parent / "cache"))
     for label in ("lora", "prompt-tuning"):
         run, saved = finished.out / f"runs/{label}/0", tmp_path / label
@@ -397,19 +397,19 @@ def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch)
 
 
 def without_base(folder: Path) -> None:
-    """The adapter no longer names its base."""
+    """Remove the name of the base."""
     file = folder / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": None}))
 
 
 def of_another_width(folder: Path) -> None:
-    """Every tensor is twice as wide."""
+    """Double the width of every tensor."""
     file = folder / "adapter_model.safetensors"
     save_file({name: torch.cat([tensor, tensor], dim=-1) for name, tensor in load_file(file).items()}, file)
 
 
 def with_another_tokenizer(folder: Path) -> None:
-    """A tokenizer with one more word lies beside the adapter."""
+    """Add a tokenizer with one more word next to the adapter."""
     tokenizer = AutoTokenizer.from_pretrained(find_place("tiny").where)
     tokenizer.add_tokens(["zzyzx"])
     tokenizer.save_pretrained(folder)
@@ -417,7 +417,7 @@ def with_another_tokenizer(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "prompt"])
 def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
-    """Without a base, of another shape, with another tokenizer, pickled or truncated: refused, and it is said why."""
+    """Without a base, with another shape or tokenizer, pickled or truncated, an adapter is refused with the reason."""
     peft_models(gpt2, tmp_path)
     for change, says in (
         (without_base, "names no base model"),
@@ -442,7 +442,7 @@ def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
 
 
 def test_documents_come_from_texts_and_tables(tmp_path, monkeypatch):
-    """A text is one document; a table has one a row, with its own ids where it has any."""
+    """A text is one document; a table has one per row, with its own ids if it has any."""
     (tmp_path / "a.txt").write_text("\ufeffOne text.\nTwo lines.")
     assert list(documents.read_documents(str(tmp_path / "a.txt"))) == [("a.txt", "One text.\nTwo lines.")]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"From a pipe.")))
@@ -489,7 +489,8 @@ def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, caps
 
 
 def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tmp_path, capsys):
-    """Several runs give labelled summaries of every document; JSON lines hold the same; cut documents are counted."""
+    """Several runs give labeled summaries of every document; JSON lines have the same; truncated documents are
+    counted."""
     table = tmp_path / "documents.jsonl"
     texts = [*finished.documents[:2], " ".join(finished.documents)]
     table.write_text("".join(json.dumps({"id": f"d{i}", "document": text}) + "\n" for i, text in enumerate(texts)))
@@ -508,7 +509,7 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
 
 
 def test_documents_beyond_one_window_all_come(finished, monkeypatch):
-    """A stream longer than what is sorted together gives every document of every method."""
+    """A stream longer than one sorting window gives every document for every method."""
     monkeypatch.setattr(summarizers, "CHUNK", 2)
     row = loaded(finished, "untuned")
     names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
@@ -517,8 +518,8 @@ def test_documents_beyond_one_window_all_come(finished, monkeypatch):
 
 
 def test_a_run_is_decoded_otherwise(finished):
-    """With other beams and a shorter length a run writes other summaries, no shorter than it can; itself it stays what
-    it was."""
+    """With other beams and a shorter length a run writes other summaries, no shorter than possible; the run itself is
+    unchanged."""
     row = loaded(finished, "lora")
     row.decoding = replace(row.decoding, min_new_tokens=8)
     other = row.decoding_as(num_beams=1, max_new_tokens=4)
@@ -532,7 +533,7 @@ def test_a_run_is_decoded_otherwise(finished):
 
 
 def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
-    """What the example in an exported folder prints."""
+    """The output of the example in an exported folder."""
     monkeypatch.setattr("sys.argv", ["example.py", str(article)])
     capsys.readouterr()
     runpy.run_path(str(folder / "example.py"), run_name="__main__")
@@ -558,7 +559,7 @@ def test_an_example_without_its_article_says_so(kind, tmp_path, monkeypatch, cap
 
 
 def test_settings_that_write_the_runs_summaries_are_said_to():
-    """The card says that the summaries are the same, where they are, and not that they may differ by many points."""
+    """If the summaries are the same, the card says so, and not that they may differ by many points."""
     scores = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "prediction_words"), 40.0)
     own, other = (
         [served._Written(text, {**scores, "repeated_trigrams": 0.0}, False) for text in texts]
@@ -590,7 +591,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
         plain = AutoModelForCausalLM.from_pretrained(folder).eval()
         found = plain(ids).logits
         training = reading.read_finished(folder_of(finished, label)).training
-        untouched = training is None or training.best_step == 0  # two steps need not beat the untouched weights
+        untouched = training is None or training.best_step == 0  # two steps may not beat the untouched weights
         assert untouched == torch.equal(found, before), label
         moved += not untouched
         torch.testing.assert_close(found, loaded(finished, label).adapted.parts.model(ids).logits, rtol=0, atol=1e-4)
@@ -608,7 +609,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
 
 @torch.no_grad()
 def test_an_export_is_exact_whatever_the_precision_of_the_run(finished, tmp_path):
-    """The export of a run in bf16 has the base's weights in fp32, not what bf16 left of them."""
+    """The export of a run in bf16 has the base's fp32 weights, not their bf16 rounding."""
     run = tmp_path / "run"
     shutil.copytree(folder_of(finished, "lora"), run)
     record = json.loads((run / "record.json").read_text())
@@ -634,8 +635,8 @@ def weights_of(finished: Finished, label: str) -> Path:
 
 @pytest.mark.parametrize("label", ["lora", "prompt-tuning", "prefix-tuning"])
 def test_an_export_is_portable(finished, label, tmp_path):
-    """No file of an export names a folder of this machine, and every file has the mode that a new file has; the
-    example gives the run's summary from wherever the folder is moved to."""
+    """No file of an export names a folder of this machine, and every file has the mode of a new file; the example gives
+    the run's summary wherever the folder is moved."""
     export_run(folder_of(finished, label), tmp_path / "made")
     (tmp_path / "new").write_text("")
     folder = (tmp_path / "made").rename(tmp_path / "moved")
@@ -662,7 +663,7 @@ def test_an_export_is_portable(finished, label, tmp_path):
     ],
 )
 def test_a_place_is_shown_by_its_name(name, shown, tmp_path, monkeypatch):
-    """A card names the Hub's models in full, and of a path its last part alone."""
+    """A card gives the full name of a Hub model, and only the last part of a path."""
     monkeypatch.chdir(tmp_path)
     assert model_card.portable_name(name) == shown
     (tmp_path / "openai-community/gpt2").mkdir(parents=True)
@@ -673,7 +674,7 @@ def test_a_place_is_shown_by_its_name(name, shown, tmp_path, monkeypatch):
 
 
 def test_an_exported_prompt_names_its_base():
-    """A model of the Hub is named; any other, a quantised one too, lies in the folder `base` next to the prompt."""
+    """A Hub model is named; any other, also a quantized one, is in the folder `base` next to the prompt."""
     bases = {BaseModel("tiny"): "base", BaseModel("org/model"): "org/model"}
     for base, name in {**bases, BaseModel("org/model", quantization="nf4"): "base"}.items():
         assert export.base_name(SimpleNamespace(base=base)) == name
@@ -691,7 +692,7 @@ def test_an_exported_prompt_names_its_base():
     ],
 )
 def test_a_modelfile_holds_the_separator_or_is_not_written(separator, template, tmp_path):
-    """Ollama's template gives the separator as it is; where it cannot, there is no Modelfile."""
+    """Ollama's template contains the separator unchanged; if it cannot, there is no Modelfile."""
     row = SimpleNamespace(
         base=SimpleNamespace(tokenizer=SimpleNamespace(bos_token=None)),
         text=SimpleNamespace(frame=SimpleNamespace(opening="", middle=separator, chat=False)),
@@ -708,8 +709,8 @@ def test_a_modelfile_holds_the_separator_or_is_not_written(separator, template, 
 
 
 def test_an_export_serves_from_token_ids(finished, tmp_path):
-    """With the settings that other programs read unasked, a document given as text is continued greedily, with no ban
-    on its own phrases; the pipeline of transformers gives what `generate` gives from the tokens of training."""
+    """With the settings that other programs read by default, a document given as text is continued greedily, with no
+    ban on its own phrases; the pipeline of transformers gives what `generate` gives from the training tokens."""
     export_run(folder_of(finished, "lora"), tmp_path / "made")
     settings = {path.name: json.loads(path.read_text()) for path in (tmp_path / "made").glob("*generation_config.json")}
     assert settings.keys() == {served.RUN_SETTINGS, served.GREEDY_SETTINGS, served.SAMPLING_SETTINGS}
@@ -732,8 +733,8 @@ def test_an_export_serves_from_token_ids(finished, tmp_path):
 
 
 def test_servers_are_given_the_files_that_they_need(finished, tmp_path):
-    """An export holds a Modelfile with the prompt of training, and a server that answers with the run's summaries,
-    refuses an empty article, and one that is too long."""
+    """An export has a Modelfile with the training prompt, and a server that answers with the run's summaries and
+    refuses an article that is empty or too long."""
     testclient = pytest.importorskip("fastapi.testclient", reason="fastapi or httpx is absent")
     export_run(folder_of(finished, "lora"), tmp_path / "made", measured=0)
     lines = (tmp_path / "made/Modelfile").read_text()
@@ -750,8 +751,8 @@ def test_servers_are_given_the_files_that_they_need(finished, tmp_path):
 
 
 def test_a_card_compares_the_settings(finished, tmp_path, monkeypatch):
-    """The card shows the scores by each kind of settings on the same documents: the run's own are the stored ones, and
-    the greedy ones are those of the exported model; without the documents it says why there are none."""
+    """The card shows the scores with each kind of settings on the same documents: the run's own are the stored ones,
+    and the greedy ones are those of the exported model; without the documents it says why there are none."""
     run, made = folder_of(finished, "lora"), tmp_path / "made"
     export_run(run, made)
     card, record = (made / "README.md").read_text(), reading.read_finished(run)
@@ -784,7 +785,7 @@ def test_a_card_compares_the_settings(finished, tmp_path, monkeypatch):
 
 
 class Hub:
-    """In place of `huggingface_hub.HfApi`: notes what is asked of it."""
+    """A stand-in for `huggingface_hub.HfApi` that records requests."""
 
     endpoint = "https://hub"
     asked: ClassVar[list[tuple]] = []
@@ -805,7 +806,7 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A Hub that is asked nothing yet, with a token of the user's."""
+    """A Hub without requests so far, with a user token."""
     monkeypatch.setattr(publish, "HfApi", Hub)
     monkeypatch.setattr(publish, "get_token", lambda: "token")
     monkeypatch.setattr(Hub, "asked", [])
@@ -813,13 +814,13 @@ def hub(monkeypatch):
 
 
 def export_to_hub(finished, folder: Path, *options: str) -> int:
-    """The status of an export without measurements."""
+    """Export without measurements; return the status."""
     return cli.main(["export", str(folder_of(finished, "lora")), str(folder), "--documents", "0", *options])
 
 
 def test_nothing_is_uploaded_unless_it_is_asked_for(finished, hub, tmp_path, capsys):
-    """Without --push the Hub is not asked; with it the folder becomes a private model, and a public one by --public
-    alone; a model that is public already is refused otherwise."""
+    """Without --push the Hub is not contacted; with it the folder becomes a private model, and a public one only with
+    --public; otherwise a model that is already public is refused."""
     assert export_to_hub(finished, tmp_path / "a") == 0 and hub.asked == []
     assert export_to_hub(finished, tmp_path / "b", "--push", "me/mine") == 0
     files = sorted(path.name for path in (tmp_path / "b").iterdir())
@@ -836,8 +837,8 @@ def test_nothing_is_uploaded_unless_it_is_asked_for(finished, hub, tmp_path, cap
 
 
 def test_an_upload_that_cannot_be_is_refused_first(finished, hub, tmp_path, capsys, monkeypatch):
-    """A name that cannot be, or no token, ends before anything is written; where the Hub fails, the folder stays and
-    the command to try again is named."""
+    """An invalid name, or a missing token, ends the command before anything is written; if the Hub fails, the folder
+    stays and the command to retry is given."""
     assert export_to_hub(finished, tmp_path / "a", "--push", "../me") == 2
     assert export_to_hub(finished, tmp_path / "a", "--public") == 2
     monkeypatch.setattr(publish, "get_token", lambda: None)
@@ -855,7 +856,7 @@ def test_an_upload_that_cannot_be_is_refused_first(finished, hub, tmp_path, caps
 @pytest.mark.parametrize("label", sorted(PROMPTS))
 @torch.no_grad()
 def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monkeypatch, capsys):
-    """A prompt or a prefix is exported as peft reads it, where it can, with an example that gives the run's summary."""
+    """A prompt or a prefix is exported in peft's format, if possible, with an example that gives the run's summary."""
     (tmp_path / "article.txt").write_text(finished.documents[0])
     folder = tmp_path / "prompt"
     assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
@@ -863,7 +864,7 @@ def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monke
     card = (folder / "README.md").read_text()
     assert "library_name: peft" in card and ", which is in `base/`" in card
     assert (folder / "base/model.safetensors").read_bytes() == weights_of(finished, "prompt-tuning").read_bytes()
-    if label == "infix-tuning":  # between article and separator: peft has no word for it
+    if label == "infix-tuning":  # between article and separator: peft has no way to express it
         assert not (folder / "adapter_config.json").exists() and "after the document" in card
         return
     named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -875,7 +876,7 @@ def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monke
 
 
 def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, monkeypatch):
-    """A method that trains both a prompt and layers fits into no format, and half of it is never written."""
+    """A method that trains both a prompt and layers fits no format, and no part of it is written."""
 
     def both(folder, *options, **named):
         row = load(folder, *options, **named)
@@ -890,8 +891,8 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
 
 
 def test_a_model_card_says_what_it_is(finished, tmp_path):
-    """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the
-    card."""
+    """The card has base, data, scores with their signature, license fields, limits, and whether something is
+    synthetic."""
     export_run(folder_of(finished, "lora"), tmp_path / "lora")
     card, record = (tmp_path / "lora/README.md").read_text(), reading.read_finished(folder_of(finished, "lora"))
     assert card.startswith("---\n") and "\nlicense: unknown\n" in card.split("---\n")[1]
@@ -910,8 +911,7 @@ def test_a_model_card_says_what_it_is(finished, tmp_path):
 
 
 def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
-    """A folder that holds files, a run without a model, or weights that fit no plain model: status 2, nothing
-    written."""
+    """A folder with files, a run without a model, or weights that fit no plain model: status 2, nothing written."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     lora, new = str(folder_of(finished, "lora")), str(tmp_path / "new")
@@ -929,6 +929,6 @@ def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
 
 @torch.no_grad()
 def make_wrong(model):
-    """One block moved."""
+    """Move one block."""
     next(iter(model.base_model.parameters())).mul_(1.5)
     return model
