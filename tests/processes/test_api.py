@@ -1,4 +1,4 @@
-"""The library as others use it: documented, typed, light to import."""
+"""The library as others use it: documented, typed, fast to import."""
 
 import ast
 import os
@@ -23,8 +23,8 @@ def test_importing_the_package_brings_no_torch():
 
 
 def test_every_public_name_is_what_it_says():
-    """Every name of `__all__` can be had, under its own name, and no other; commands come from the API, not from below
-    it."""
+    """Every name in `__all__` exists under its own name, and no other; commands come from the API, not from lower
+    layers."""
     for name in triptych.__all__:
         assert getattr(triptych, name).__name__ == name
     assert triptych.load is api.load and triptych.Trained is summarizers.Trained
@@ -33,11 +33,11 @@ def test_every_public_name_is_what_it_says():
     tree = ast.parse((ROOT / "src/triptych/__init__.py").read_text())
     (guarded,) = (node for node in tree.body if isinstance(node, ast.If))
     told = {alias.name for node in ast.walk(guarded) if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert told == set(triptych.__all__)  # what a type checker is told of
+    assert told == set(triptych.__all__)  # what a type checker sees
 
 
 def test_every_command_is_a_function(capsys):
-    """Each command of the command line has its function in the table of docs/api.md, which is public."""
+    """Each command of the command line has a public function in the table of docs/api.md."""
     table = re.findall(r"^\| `([\w -]+?)(?: DIR)?` \| (.*?) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
     with pytest.raises(SystemExit):
         cli.main(["--help"])
@@ -50,7 +50,7 @@ def test_every_command_is_a_function(capsys):
 
 
 def test_the_documented_examples_run(tmp_path):
-    """The examples of docs/api.md run one after the other, as they stand there."""
+    """The examples of docs/api.md run one after another as written."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
     assert len(examples) == 8
     (tmp_path / "examples.py").write_text("\n".join(examples))
@@ -78,10 +78,10 @@ triptych.load(3)
 
 @pytest.mark.slow
 def test_a_type_checker_knows_the_public_api(tmp_path):
-    """mypy, given the installed package alone, reveals the types of the public API and finds wrong calls."""
+    """mypy, with only the installed package, reveals the types of the public API and finds wrong calls."""
     assert (ROOT / "src/triptych/py.typed").is_file()
     (tmp_path / "use.py").write_text(USE)
-    # What the package imports is left out: checking it takes a minute, and says nothing of this package.
+    # The package's imports are left out: checking them takes a minute, and says nothing about this package.
     heavy = "\n".join(f"[mypy-{name}.*]\nfollow_imports = skip" for name in ("torch", "transformers", "numpy", "peft"))
     (tmp_path / "mypy.ini").write_text(f"[mypy]\nplugins = pydantic.mypy\nfollow_imports = silent\n{heavy}\n")
     environment = {**os.environ, "MYPYPATH": str(ROOT / "src")}

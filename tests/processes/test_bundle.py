@@ -1,4 +1,4 @@
-"""The zip to hand in: what it holds, and that its source alone restores and trains what is in it."""
+"""The zip to hand in: its content, and that its source alone restores and trains its models."""
 
 import json
 import os
@@ -30,7 +30,7 @@ ROWS = "lead-3,prompt-tuning,last-layers"
 
 @pytest.fixture(scope="module")
 def finished(workplace) -> Path:
-    """A small suite that has run to its end."""
+    """A small finished suite."""
     assert cli.main(["compare", "--methods", ROWS, "--out", "out", "--set", *SMALL]) == 0
     return workplace / "out"
 
@@ -46,13 +46,13 @@ def unpacked(finished, workplace, tmp_path_factory) -> Path:
 
 
 def commands(folder: Path, name: str) -> list[list[str]]:
-    """The README's commands of that name, as words."""
+    """The README's commands with this name, as words."""
     lines = re.findall(rf"python -m triptych ({name} [^`\n]*)", (folder / "README.md").read_text("utf-8"))
     return [line.split() for line in dict.fromkeys(lines)]
 
 
 def in_bundle(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run code in the bundle's folder with its source alone: the checkout is not on the path, nor is its cache."""
+    """Run code in the bundle's folder with only its source: neither the checkout nor its cache is accessible."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {
         "PYTHONPATH": "src",
@@ -78,7 +78,7 @@ sys.exit(max(triptych.cli.main(words) for words in json.loads(sys.argv[1])))
 
 
 def restored(folder: Path) -> list[dict]:
-    """What every `evaluate` command of the README says, and after it the `summarize` command, in one process."""
+    """The output of every `evaluate` command of the README, followed by the `summarize` command, in one process."""
     calls = [[*words, "--json"] for words in (*commands(folder, "evaluate"), *commands(folder, "summarize"))]
     done = in_bundle(folder, CALLS, json.dumps(calls))
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,8 @@ def restored(folder: Path) -> list[dict]:
 
 
 def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) -> None:
-    """Source as `.py` files only, a model for each trained run, the report, the README, and the results apart."""
+    """The zip has source as `.py` files only, a model for each trained run, the report, the README, and the results
+    separately."""
     files = sorted(path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file())
     assert {name.split("/")[0] for name in files} == {
         "README.md",
@@ -110,7 +111,7 @@ def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) 
 
 
 def test_requirements_are_those_of_the_package_at_the_versions_of_the_runs(unpacked: Path) -> None:
-    """Every dependency is pinned once, and those that a record names stand at the record's version."""
+    """Every dependency is pinned once, at the record's version if a record names it."""
     pins = dict(line.split("==") for line in (unpacked / "requirements.txt").read_text().splitlines())
     record = json.loads((unpacked / "results/runs/prompt-tuning/0/record.json").read_text())
     project = (CHECKOUT / "pyproject.toml").read_text()
@@ -120,13 +121,13 @@ def test_requirements_are_those_of_the_package_at_the_versions_of_the_runs(unpac
 
 
 def test_readme_names_no_path_of_this_machine(unpacked: Path, workplace: Path) -> None:
-    """Neither the README nor the results name the folder they were made in."""
+    """Neither the README nor the results name the folder where they were made."""
     for path in [unpacked / "README.md", *unpacked.glob("results/**/*.json")]:
         assert str(workplace) not in path.read_text("utf-8"), path
 
 
 def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
-    """The README's commands, run elsewhere with the zip's source alone, find the base model in the zip and give each
+    """The README's commands, run elsewhere with only the zip's source, find the base model in the zip and give each
     model's recorded test loss, the stored summaries, and a summary."""
     *results, summary = restored(unpacked)
     assert summary["document_tokens"] == summary["read_tokens"] > 0
@@ -143,7 +144,7 @@ def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
-    """Of all six methods: each model is restored to its loss, one method is trained again to the same weights, an
+    """For all six methods: each model is restored to its loss, one method is trained again to the same weights, an
     article is summarized, and a comparison without templates says so after its tables are written."""
     environment = os.environ | {"TRIPTYCH_CACHE": str(tmp_path / "cache")}
     run = [sys.executable, "-m", "triptych"]
@@ -170,15 +171,14 @@ def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
 
 
 def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpacked: Path) -> None:
-    """A zip depends on results and source alone: written again, it is the same byte by byte, and no rest stays beside
-    it."""
+    """A zip depends only on results and source: written again, it is the same byte by byte, with no leftover files."""
     assert cli.main(["bundle", "out", "again.zip"]) == 0
     assert (workplace / "again.zip").read_bytes() == (workplace / "hand-in.zip").read_bytes()
     assert [path.name for path in workplace.iterdir() if path.name.startswith(".")] == []
 
 
 def test_documents_that_have_moved_do_not_hinder_a_bundle(finished: Path, workplace: Path, monkeypatch) -> None:
-    """What the report found in the documents stays in the comparison, where they can no longer be read."""
+    """What the report found in the documents stays in the comparison, even if they can no longer be read."""
     from triptych.submission import bundle
 
     written = json.loads((finished / "comparison.json").read_text())
@@ -188,7 +188,7 @@ def test_documents_that_have_moved_do_not_hinder_a_bundle(finished: Path, workpl
 
 
 def test_an_existing_file_is_kept_unless_told(unpacked: Path, workplace: Path, capsys) -> None:
-    """A file that is there is refused and left as it was; `--overwrite` replaces it."""
+    """An existing file is refused and unchanged; `--overwrite` replaces it."""
     file = workplace / "kept.zip"
     file.write_text("mine")
     assert cli.main(["bundle", "out", "kept.zip"]) == 2
@@ -198,7 +198,7 @@ def test_an_existing_file_is_kept_unless_told(unpacked: Path, workplace: Path, c
 
 
 def test_models_too_large_leave_a_marked_place(finished: Path, workplace: Path, capsys) -> None:
-    """Above the limit the largest model stays out, and README and terminal say where a link to it belongs."""
+    """Above the limit the largest model is left out, and README and terminal say where to put a link to it."""
     assert cli.main(["bundle", "out", "small.zip", "--max-megabytes", "1"]) == 0
     assert "left out: out/runs/last-layers/0/adapter" in capsys.readouterr().out
     with zipfile.ZipFile(workplace / "small.zip") as archive:
@@ -209,7 +209,7 @@ def test_models_too_large_leave_a_marked_place(finished: Path, workplace: Path, 
 
 
 def test_out_without_finished_runs_or_report_is_refused(finished: Path, workplace: Path, capsys) -> None:
-    """Nothing is written of a folder that holds no finished run or no report."""
+    """Nothing is written for a folder without a finished run or without a report."""
     assert cli.main(["bundle", "nowhere", "a.zip"]) == 2
     (finished / "report.pdf").rename(finished / "moved.pdf")
     try:
@@ -221,7 +221,7 @@ def test_out_without_finished_runs_or_report_is_refused(finished: Path, workplac
 
 
 def test_a_plugin_goes_into_the_zip(finished: Path, workplace: Path) -> None:
-    """A file given with `--plugin` is in the zip, and the README's commands name it there."""
+    """A file given with `--plugin` is in the zip, and the README's commands use its path there."""
     (workplace / "mine.py").write_text('"""Nothing."""\n')
     assert cli.main(["bundle", "out", "with.zip", "--plugin", "mine.py"]) == 0
     with zipfile.ZipFile(workplace / "with.zip") as archive:
@@ -230,7 +230,7 @@ def test_a_plugin_goes_into_the_zip(finished: Path, workplace: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told(finished: Path, workplace: Path) -> None:
-    """A zip into a place that is a file is one clear error."""
+    """A zip whose folder is a file gives one clear error."""
     from triptych.submission.bundle import write_bundle
 
     (workplace / "a-file").write_text("")
@@ -263,8 +263,8 @@ def of_local_data(workplace) -> Path:
 
 @pytest.mark.slow
 def test_commands_of_a_zip_name_the_data_that_are_not_in_it(of_local_data: Path, workplace: Path, tmp_path) -> None:
-    """Where the data are local, each command of the README that reads them has a place for their folder; filled in, the
-    commands for training, restoring and summarizing do what they say."""
+    """With local data, each command of the README that reads them has a placeholder for their folder; filled in, the
+    commands for training, restoring and summarizing work as described."""
     assert cli.main(["bundle", "local", "local.zip"]) == 0
     folder = tmp_path / "elsewhere"
     with zipfile.ZipFile(workplace / "local.zip") as archive:
@@ -288,7 +288,8 @@ def test_commands_of_a_zip_name_the_data_that_are_not_in_it(of_local_data: Path,
 
 @pytest.mark.parametrize("name", ["discussion.md", "plot.png", "theory.md"])
 def test_a_text_newer_than_the_report_is_refused(name: str, of_local_data: Path, workplace: Path, capsys) -> None:
-    """What the author changed after the report was written is not in it: the zip waits for the report."""
+    """If the author changed a text after the report was written, the zip is refused until the report is written
+    again."""
     path = of_local_data / name
     existed, written = path.exists(), (of_local_data / "report.pdf").stat().st_mtime
     if not existed:

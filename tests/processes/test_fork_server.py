@@ -1,4 +1,4 @@
-"""The runs of a suite are forks of one process: they report, end and fail as processes of their own."""
+"""A suite's runs are forked from one process: they report, end and fail like separately started processes."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server is f
 
 @pytest.fixture(scope="module")
 def server():
-    """One server for all of these tests: it imports torch."""
+    """One server for all of these tests, since it imports torch."""
     with ForkServer() as started:
         yield started
 
@@ -32,7 +32,7 @@ def log(tmp_path) -> Path:
 
 
 def start(server: ForkServer, log: Path, *arguments: str):
-    """A forked child; the test fails where it is spawned instead."""
+    """Start a forked child; fail the test if it is spawned instead."""
     with log.open("ab") as errors:
         child = server.start(arguments, errors, None)
     assert isinstance(child, fork_server.ForkedProcess)
@@ -40,7 +40,7 @@ def start(server: ForkServer, log: Path, *arguments: str):
 
 
 def alive(pid: int) -> bool:
-    """Whether the process is there and is no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def gone(pid: int) -> bool:
 
 
 def test_a_child_prints_and_ends_as_its_command_does(server, log):
-    """What the command prints comes through the pipe, what it complains of is in the log, and its status is its own."""
+    """The command's output comes through the pipe, its errors are in the log, and its status is its own."""
     child = start(server, log, "list")
     assert "assignment" in child.stdout.read() and child.wait() == 0
     refused = start(server, log, "list", "nonsense")
@@ -66,7 +66,7 @@ def test_a_child_prints_and_ends_as_its_command_does(server, log):
 
 
 def test_children_are_processes_of_their_own(server, log):
-    """Each child is another process, which has begun after the server imported everything; none starts torch anew."""
+    """Each child is a separate process, started after the server imported everything; none starts torch anew."""
     children = []
     for _ in range(2):
         child = start(server, log, "train", "lora", "--events", "--trial", "nonsense")
@@ -103,7 +103,7 @@ print(sorted({name.split(".")[0] for name in sys.modules} - before - sys.stdlib_
 
 @pytest.mark.slow
 def test_a_fork_imports_no_further_package(tmp_path):
-    """What runs need is imported once by the server: peft, the stemmers and pandas took seconds in each of them."""
+    """The server imports once what runs need: peft, the stemmers and pandas took seconds in each run."""
     imported = subprocess.run(
         [sys.executable, "-c", IMPORTED_BY_A_RUN, str(tmp_path)], capture_output=True, text=True, check=True
     )
@@ -111,7 +111,7 @@ def test_a_fork_imports_no_further_package(tmp_path):
 
 
 def test_a_server_that_was_begun_is_the_one_that_forks(log):
-    """It imports from `begin` on; a second `begin` starts no second one."""
+    """The server imports from `begin` on; a second `begin` does not start another."""
     with ForkServer() as server:
         server.begin()
         begun = server._process
@@ -124,7 +124,7 @@ def test_a_server_that_was_begun_is_the_one_that_forks(log):
 
 
 def test_where_no_server_can_be_used_begin_does_nothing(monkeypatch):
-    """On another system than Linux no process is started."""
+    """On systems other than Linux no process is started."""
     monkeypatch.setattr(fork_server.sys, "platform", "darwin")
     with ForkServer() as server:
         server.begin()
@@ -132,7 +132,7 @@ def test_where_no_server_can_be_used_begin_does_nothing(monkeypatch):
 
 
 def test_a_refused_suite_leaves_no_server(tmp_path):
-    """What is found wrong while the server imports ends the server too."""
+    """If an error is found while the server imports, the server ends too."""
     before = set(psutil.Process().children())
     with pytest.raises(ModelError):
         triptych.compare(preset="demo", model=tmp_path, out=tmp_path / "out")
@@ -147,7 +147,7 @@ def waiting(server: ForkServer, log: Path):
 
 
 def test_a_child_can_be_terminated_and_killed(server, log):
-    """A signal reaches the child itself; a timeout leaves it alone; its status says the signal."""
+    """A signal reaches the child itself; a timeout leaves it alone; its status gives the signal."""
     child = waiting(server, log)
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(timeout=0.2)
@@ -160,7 +160,7 @@ def test_a_child_can_be_terminated_and_killed(server, log):
 
 
 def test_a_child_ends_with_its_server_and_others_are_spawned(log):
-    """Where the server is killed its child ends too, and is reported as killed; further children are spawned."""
+    """If the server is killed its child ends too, and is reported as killed; further children are spawned."""
     with ForkServer() as server:
         child = waiting(server, log)
         assert server._process is not None
@@ -173,7 +173,7 @@ def test_a_child_ends_with_its_server_and_others_are_spawned(log):
 
 
 def test_nothing_is_left_when_the_suite_ends(log):
-    """When the server is closed, it and a child that still runs are gone."""
+    """When the server is closed, it and any running child are gone."""
     with ForkServer() as server:
         child = waiting(server, log)
         assert server._process is not None
@@ -182,7 +182,7 @@ def test_nothing_is_left_when_the_suite_ends(log):
 
 
 def test_a_suite_without_a_server_spawns(log, monkeypatch):
-    """On another system than Linux, and where the server cannot be started, children are spawned."""
+    """On systems other than Linux, and if the server cannot be started, children are spawned."""
     monkeypatch.setattr(fork_server, "spawn", lambda arguments, errors, lock: ("spawned", arguments))
     monkeypatch.setattr(fork_server.sys, "platform", "darwin")
     with log.open("ab") as errors:
@@ -195,7 +195,7 @@ def test_a_suite_without_a_server_spawns(log, monkeypatch):
 
 
 def test_a_child_holds_the_lock_and_the_server_does_not(server, log):
-    """The descriptor of a lock is open in the child alone: it is free as soon as the child has ended."""
+    """A lock's descriptor is open only in the child: the lock is free as soon as the child has ended."""
     file = log.with_name("lock")
     file.touch()
     descriptor = os.open(file, os.O_RDWR)
@@ -216,7 +216,7 @@ def _has_open(pid: int, file: Path) -> bool:
 
 
 def test_events_of_a_forked_child_are_passed_on(server, log):
-    """`run_command` reads a forked child as it reads a spawned one: an error event is the reason of the failure."""
+    """`run_command` reads a forked child like a spawned one: an error event is the reason of the failure."""
     arguments = ["train", "lora", "nothing.toml", "--events"]
     reason = processes.run_command(arguments, log, None, lambda event: None, server.start)
     assert reason is not None and "nothing.toml" in reason

@@ -1,4 +1,4 @@
-"""Every command of every guide is run as it stands, with the files that the guide shows."""
+"""Every command of every guide is run as written, with the files shown in the guide."""
 
 import re
 import shlex
@@ -34,13 +34,13 @@ SMALL = [
 
 
 def blocks(guide: Path) -> Iterator[tuple[str, str, str]]:
-    """`(language, word, content)` of each fenced block; the word is a file's name, or how commands are meant."""
+    """`(language, word, content)` of each fenced block; the word is a file's name, or says how commands are meant."""
     for match in BLOCK.finditer(guide.read_text()):
         yield match[1], match[2] or "", match[3]
 
 
 def random_model(folder: Path, config, tokenizer) -> None:
-    """A folder that holds a small random model of a type."""
+    """A folder with a small random model of this type."""
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -48,7 +48,7 @@ def random_model(folder: Path, config, tokenizer) -> None:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, tokenizer):
-    """An empty folder with the models that the guides call the reader's own; no hub; runs stay in this process."""
+    """An empty folder with the models that the guides call the reader's own; no Hub; runs stay in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -78,7 +78,7 @@ def place(tmp_path, monkeypatch, tokenizer):
 
 
 def as_tested(arguments: list[str], word: str) -> list[str]:
-    """The guide's command with a small budget and, where it means GPT-2 or CNN/DailyMail, the embedded stand-ins."""
+    """The guide's command with a small budget and, for GPT-2 or CNN/DailyMail, the embedded replacements."""
     if arguments[0] != "compare":
         return arguments
     stand_ins = [] if "--model" in arguments else ["--model", "tiny"]
@@ -95,8 +95,9 @@ def as_tested(arguments: list[str], word: str) -> list[str]:
 
 @pytest.mark.parametrize("guide", GUIDES, ids=[guide.stem for guide in GUIDES])
 def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkeypatch):
-    """Files are written as shown, commands run in order and end with status 0; those for a hub reach for it by name."""
-    # the one guide that is about reports; to typeset one takes longer than to run its methods
+    """Files are written as shown, and commands run in order and end with status 0; those for the Hub request the named
+    repository."""
+    # the guide about reports: typesetting one takes longer than running its methods
     if guide.stem != "assignment":
         monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     ran = 0
@@ -124,7 +125,7 @@ def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkey
 
 
 def test_every_guide_is_named_in_the_readme():
-    """A guide that nobody is sent to is no guide; and every message of the model guide's table is a real one."""
+    """Every guide is linked from the README, and every message in the model guide's table is a real one."""
     readme = (CHECKOUT / "README.md").read_text()
     for guide in GUIDES:
         assert f"docs/guides/{guide.name}" in readme

@@ -1,4 +1,4 @@
-"""Signals that end a command: what is said, the exit status, and that no child process is left."""
+"""Signals that end a command: the message, the exit status, and that no child process is left."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SAID = "\nInterrupted. Run the same command again to resume.\n"
 
 
 def signalled(signum):
-    """A command during which this process gets a signal."""
+    """A command during which this process receives a signal."""
 
     def work(options):
         os.kill(os.getpid(), signum)
@@ -28,7 +28,7 @@ def signalled(signum):
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", [["compare"], ["train", "lora"]])
 def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
-    """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal's number."""
+    """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal number."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(f"triptych.cli.{command[0]}.run_{command[0]}", signalled(signum))
     assert cli.main(command) == 128 + signum
@@ -36,7 +36,7 @@ def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
 
 
 def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
-    """A command that keeps nothing is interrupted without a word on resuming."""
+    """A command that keeps nothing is interrupted without mentioning resumption."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("triptych.cli.results.run_advise", signalled(signal.SIGINT))
     assert cli.main(["advise", "out"]) == 130
@@ -45,7 +45,7 @@ def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
 
 @pytest.mark.parametrize("signum", processes.ENDING_SIGNALS)
 def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path, signum):
-    """When main returns, the process of the run under way is gone."""
+    """When main returns, the process of the current run has ended."""
     python = tmp_path / "python"
     python.write_text("""#!/bin/sh\necho '{"event": "note", "message": "'$$'"}'\nexec sleep 60\n""")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
@@ -67,7 +67,7 @@ def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path,
 
 
 def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
-    """Where the terminal is gone and nothing can be shown on it, SIGHUP still ends with 129."""
+    """If the terminal is gone and nothing can be shown on it, SIGHUP still ends with 129."""
 
     def work(options):
         try:
@@ -88,7 +88,7 @@ def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
 
 
 def test_nohup_is_respected(monkeypatch):
-    """A signal that was ignored when the command began stays ignored, and every handler is as before afterwards."""
+    """A signal that was ignored when the command began stays ignored, and every handler is restored afterwards."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = signal.getsignal(signal.SIGTERM)
 
@@ -102,7 +102,8 @@ def test_nohup_is_respected(monkeypatch):
 
 
 def test_ranks_and_runs_of_a_suite_end_at_once(monkeypatch):
-    """Who is ended by torchrun or by the suite keeps the system's handling, which waits for no operation to return."""
+    """A process ended by torchrun or by the suite keeps the default handling, which does not wait for an operation to
+    return."""
     options = commands.make_parser().parse_args
     assert commands.resumes(options(["train", "lora"])) and commands.resumes(options(["compare"]))
     assert not commands.resumes(options(["train", "lora", "--events"]))
@@ -111,7 +112,8 @@ def test_ranks_and_runs_of_a_suite_end_at_once(monkeypatch):
 
 
 def test_a_handler_that_a_library_replaces_is_put_back():
-    """Ray sets a handler of SIGTERM in the process that asks it: ours holds again, and none is made where none was."""
+    """Ray sets a SIGTERM handler in the calling process: our handler is restored, and none is added if there was
+    none."""
     with processes.ended_by_signals():
         with processes.keeping_sigterm():
             signal.signal(signal.SIGTERM, lambda *_: None)

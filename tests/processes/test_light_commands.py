@@ -1,4 +1,4 @@
-"""Commands that compute nothing start without the libraries that take seconds to import."""
+"""Commands that compute nothing start without the libraries that are slow to import."""
 
 import subprocess
 import sys

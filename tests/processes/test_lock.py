@@ -1,5 +1,4 @@
-"""Who may write into a results folder, what a suite that was killed leaves there, and what becomes of a moved
-folder."""
+"""Who may write to a results folder, what a killed suite leaves there, and what happens to a moved folder."""
 
 import json
 import os
@@ -29,12 +28,12 @@ OTHER = schema.make_suite(reading.preset_settings("demo") | {"methods": ["lead-3
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    """No test waits for a lock."""
+    """Make no test wait for a lock."""
     monkeypatch.setattr(lock, "LOCK_SECONDS", 0.0)
 
 
 def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
-    """While the lock is held `fresh` is refused and OUT stays where and what it is; afterwards it is set aside."""
+    """While the lock is held `fresh` is refused and OUT stays in place unchanged; afterwards it is set aside."""
     out = tmp_path / "out"
     with claim_folder(out, SUITE):
         with pytest.raises(ResultsError, match="Another process is using"), claim_folder(out, OTHER, fresh=True):
@@ -47,7 +46,7 @@ def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
 
 
 def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, capsys):
-    """`compare --fresh` on an OUT at work ends with status 2 and changes nothing."""
+    """`compare --fresh` on an OUT in use ends with status 2 and changes nothing."""
     out = tmp_path / "out"
     with claim_folder(out, SUITE):
         before = sorted(out.rglob("*"))
@@ -59,7 +58,7 @@ def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, caps
 
 @pytest.mark.parametrize("command", [["compare"], ["compare", "--within", "1h"], ["train", "lead-3"]])
 def test_a_folder_at_work_is_refused_before_anything_is_prepared(tmp_path, monkeypatch, capsys, command):
-    """Neither documents nor a plan are made for a call that could not begin."""
+    """Neither documents nor a plan are prepared for a call that could not begin."""
     monkeypatch.setattr(preflight, "check_suite", lambda *_, **__: pytest.fail("the suite was checked"))
     with claim_folder(tmp_path / "out", SUITE):
         (tmp_path / "out/suite.json").unlink()
@@ -68,7 +67,7 @@ def test_a_folder_at_work_is_refused_before_anything_is_prepared(tmp_path, monke
 
 
 def test_a_folder_moved_between_opening_and_locking_is_not_taken_for_the_new_one(tmp_path, monkeypatch):
-    """What is locked is the lock file that OUT has now, not the one of a folder that was renamed meanwhile."""
+    """The lock is taken on OUT's current lock file, not on that of a folder that was renamed meanwhile."""
     out, flock, moved = tmp_path / "out", locks._flock.flock, []
     out.mkdir()
 
@@ -90,8 +89,7 @@ def _link(path):
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, _link])
 def test_a_lock_file_of_another_kind_is_refused(tmp_path, make):
-    """A pipe, folder or link in the place of the lock is one message; nothing waits for ever or is written
-    elsewhere."""
+    """A pipe, folder or link in place of the lock gives one message; nothing waits forever or is written elsewhere."""
     make(tmp_path / lock.LOCK)
     with pytest.raises(ResultsError, match="cannot be locked"), lock.locked(tmp_path):
         pytest.fail("it was locked")
@@ -100,7 +98,8 @@ def test_a_lock_file_of_another_kind_is_refused(tmp_path, make):
 
 @pytest.mark.parametrize("exchanged", [False, True], ids=["moved", "exchanged"])
 def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_path, exchanged):
-    """Neither a run nor a failed record is written, no record of the other suite is removed, and no event passes."""
+    """Neither a run nor a failed record is written, no record of the other suite is removed, and no event is passed
+    on."""
     out, told = tmp_path / "out", []
     with claim_folder(out, SUITE) as held:
         held.guard(told.append)({"event": "step"})
@@ -121,7 +120,7 @@ def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_pat
 
 
 def test_a_run_of_a_folder_that_was_exchanged_ends_before_it_reads_the_other_suite(tmp_path, capfd):
-    """`train --events` whose lock is not that of OUT ends with status 2, the message as its only event, and no run."""
+    """`train --events` whose lock is not OUT's ends with status 2, the message as its only event, and no run."""
     out = tmp_path / "out"
     with claim_folder(out, OTHER):
         arguments = ["train", "lead-3", str(out / "suite.json"), "--seeds", "7", "--out", str(out), "--events"]
@@ -136,7 +135,7 @@ def test_a_run_of_a_folder_that_was_exchanged_ends_before_it_reads_the_other_sui
 
 
 def test_a_suite_killed_in_its_first_write_resumes(tmp_path):
-    """A temporary file of suite.json alone is no reason to refuse the folder, and is gone afterwards."""
+    """A leftover temporary file of suite.json is no reason to refuse the folder, and is removed."""
     out = tmp_path / "out"
     out.mkdir()
     left = out / ".suite.json.k3j_2h1a"
@@ -151,7 +150,7 @@ def test_a_suite_killed_in_its_first_write_resumes(tmp_path):
 
 
 def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_path):
-    """A writer killed before its rename leaves one file of the pattern; the next suite in OUT removes it."""
+    """A writer killed before its rename leaves one file matching the pattern; the next suite in OUT removes it."""
     out = tmp_path / "out"
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom triptych.storage import files\n"
@@ -181,7 +180,7 @@ def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_
     ],
 )
 def test_files_that_are_not_ours_are_never_swept(tmp_path, name):
-    """Only `.NAME.xxxxxxxx` of the kinds of file that are written there is removed, and never a link or a folder."""
+    """Only `.NAME.xxxxxxxx` for the kinds of file written there is removed, and never a link or a folder."""
     (tmp_path / name).write_text("mine")
     (tmp_path / ".a.json.abcdefgh").symlink_to(tmp_path / name)
     (tmp_path / ".b.json.abcdefgh").mkdir()
@@ -190,7 +189,7 @@ def test_files_that_are_not_ours_are_never_swept(tmp_path, name):
 
 
 def test_a_temporary_file_that_is_being_written_is_not_swept(tmp_path):
-    """A report written by another process meanwhile keeps its temporary file."""
+    """A temporary file of a report being written by another process is kept."""
     with files.replacing(tmp_path / "report.html") as file:
         file.write(b"page")
         files.sweep(tmp_path)
@@ -209,19 +208,19 @@ time.sleep(60)
 
 
 def test_a_rank_ends_with_its_launcher():
-    """After `kill -9` of what launched it, a rank in a session of its own is gone."""
+    """After `kill -9` of its launcher, a rank in its own session ends too."""
     with subprocess.Popen([sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, text=True) as launcher:
         rank = int(launcher.stdout.readline())
         assert os.getsid(rank) == rank and launcher.poll() is None
         launcher.kill()
-        assert launcher.stdout.read() == ""  # which ends when the last process that holds the pipe does
+        assert launcher.stdout.read() == ""  # ends when the last process that holds the pipe does
 
 
 # Statuses
 
 
 def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
-    """No finished run is a failed suite, not bad input: the first reason is given."""
+    """A suite without a finished run has failed, which is not bad input: the first reason is given."""
     with claim_folder(tmp_path / "out", SUITE):
         row = {"label": "lead-3", "kind": "lead-3", "seed": 0, "config": {}, "options": {}}
         failed = records.Record(**row, status="failed", error="It broke.")
@@ -244,7 +243,7 @@ def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
     ],
 )
 def test_an_evaluation_says_whether_it_is_the_records(change, reproduced):
-    """Another loss or another summary than the record's is not reproduced, and the text says so."""
+    """A loss or summary that differs from the record's is not reproduced, and the text says so."""
     usual = {
         "run": "r",
         "test_loss": 2.0,
@@ -269,7 +268,7 @@ def reported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("at_work", ["out", "to"])
 def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path, monkeypatch, capsys, at_work):
-    """`report` ends with status 2, one message and nothing written while its OUT or --to is locked, no other."""
+    """`report` ends with status 2, one message and nothing written while its OUT or --to is locked, but not another."""
     monkeypatch.setattr(
         reports, "write_report", lambda results, comparison, out, *_: (out / "written").write_text("it")
     )
@@ -287,7 +286,7 @@ def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path
 
 
 def test_a_report_on_nothing_leaves_nothing(tmp_path):
-    """Where there are no results neither --to is made nor a lock is left."""
+    """Without results neither --to is created nor a lock left."""
     (tmp_path / "notes").mkdir()
     assert cli.main(["report", str(tmp_path / "notes"), "--to", str(tmp_path / "to")]) == 2
     assert cli.main(["report", str(tmp_path / "notes")]) == 2
@@ -295,7 +294,7 @@ def test_a_report_on_nothing_leaves_nothing(tmp_path):
 
 
 def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monkeypatch, capsys):
-    """A changed document is found before a run begins, whichever split it is in; the same data resume."""
+    """A changed document in any split is detected before a run begins; the same data resume."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
@@ -330,7 +329,7 @@ def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monk
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"name": 3}'])
 @pytest.mark.parametrize("place", ["out", "out/scaling/8"])
 def test_an_unreadable_suite_of_a_results_folder_says_what_to_do(tmp_path, content, place):
-    """On resume a damaged suite.json is one message with its own remedy, of the folder that --out takes."""
+    """On resume a damaged suite.json gives one message with a specific remedy, naming the folder for --out."""
     folder = tmp_path / place
     folder.mkdir(parents=True)
     (folder / "suite.json").write_bytes(content)

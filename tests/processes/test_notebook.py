@@ -1,4 +1,4 @@
-"""The notebook of `examples/` runs from its first cell to its last, as a reader runs it."""
+"""The notebook in `examples/` runs from its first cell to its last, as a reader runs it."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ SMALLER = {'"train_documents": 64': '"train_documents": 8', '"max_new_tokens": 4
 
 
 def run_cell(source: str, names: dict[str, object]) -> object:
-    """Run the code of a cell; returns the value of its last line, which a notebook shows."""
+    """Run the code of a cell; return the value of its last line, which a notebook shows."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "cell", "exec"), names)
@@ -22,7 +22,7 @@ def run_cell(source: str, names: dict[str, object]) -> object:
 
 
 def test_every_cell_runs_and_shows_what_the_text_says(workplace, monkeypatch, capsys):
-    """Its cells are run in order on fewer documents; runs stay in this process, and no report is typeset."""
+    """Its cells run in order on fewer documents; runs stay in this process, and no report is typeset."""
     monkeypatch.setattr(executors, "_carry_out", run_here)
     monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     cells = json.loads(NOTEBOOK.read_text())["cells"]
@@ -42,7 +42,7 @@ def test_every_cell_runs_and_shows_what_the_text_says(workplace, monkeypatch, ca
     assert len(tests) == 3 and isinstance(verdict, str) and isinstance(summary, str)
     rows = names["comparison"].rows
     trained = sorted((rows[label] for label in ("lora", "bitfit")), key=lambda row: (-row.rouge1.mean, row.loss.test))
-    assert names["best"].label == trained[0].label  # of equal means, the lower test loss
+    assert names["best"].label == trained[0].label  # of equal means, the one with the lower test loss
     said = capsys.readouterr().out
     assert "notebook/runs/" in said and "Within at most 50,000 trainable parameters" in said
     assert sorted(path.parent.name for path in (workplace / "notebook/runs").glob("*/0")) == [
@@ -55,7 +55,7 @@ def test_every_cell_runs_and_shows_what_the_text_says(workplace, monkeypatch, ca
 
 @pytest.mark.parametrize("cell", ["markdown", "code"])
 def test_the_notebook_is_of_the_format_that_editors_read(cell):
-    """Version 4.5, with an id of its own for each cell."""
+    """The notebook has format 4.5, with a distinct id for each cell."""
     book = json.loads(NOTEBOOK.read_text())
     assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
     ids = [each["id"] for each in book["cells"]]

@@ -1,4 +1,4 @@
-"""A method, baseline, data set, metric or model type in one file outside the tree goes everywhere that ours go."""
+"""A method, baseline, data set, metric or model type in one file outside the tree works everywhere that ours do."""
 
 import copy
 import csv
@@ -99,7 +99,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def files(own_registry, tmp_path_factory) -> list[Path]:
-    """Each of them in a file of its own."""
+    """One file for each of them."""
     folder = tmp_path_factory.mktemp("mine")
     made = []
     for name, text in (("norms", METHOD), ("first_words", BASELINE), ("weather", DATASET), ("rain", METRIC)):
@@ -111,9 +111,9 @@ def files(own_registry, tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def finished(files) -> Path:
-    """A suite of plug-ins alone, run by a command in processes of its own."""
+    """A suite of plug-ins only, run by a command in separate processes."""
     folder = files[0].parent
-    plugins = [part for file in files for part in ("--plugin", file.name)]  # as they are written, from that folder
+    plugins = [part for file in files for part in ("--plugin", file.name)]  # as a user writes them, from that folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
         patch.chdir(folder)
@@ -123,11 +123,11 @@ def finished(files) -> Path:
 
 
 def test_a_method_of_fifteen_lines_goes_from_command_to_report(files, finished):
-    """Its method, with an option set on the command line, is in records, adapter, tables and both reports."""
+    """A plug-in method, with an option set on the command line, is in records, adapter, tables and both reports."""
     assert len([line for line in METHOD.splitlines() if line.strip()]) <= 15
     record = Record.model_validate_json((finished / "runs/norms/0/record.json").read_text())
     assert record.status == "done" and record.kind == "norms" and record.options["last"] == 2
-    assert record.parameters.num_trainable_parameters == 2 * 6 * 128  # norms, and the two biases as wide as they are
+    assert record.parameters.num_trainable_parameters == 2 * 6 * 128  # norms, and the two biases of the same width
     assert record.training.steps > 0 and record.cost.train_flops > 0
     assert (finished / "runs/norms/0/adapter/trained.safetensors").is_file()
     assert set(json.loads((finished / "comparison.json").read_text())["rows"]) == {"norms", "first-words"}
@@ -137,7 +137,7 @@ def test_a_method_of_fifteen_lines_goes_from_command_to_report(files, finished):
 
 
 def test_a_baseline_and_a_data_set_in_a_file(finished):
-    """The baseline's predictions of the data set's documents are in the results, and the record names the source."""
+    """The baseline's predictions for the data set's documents are in the results, and the record names the source."""
     record = Record.model_validate_json((finished / "runs/first-words/0/record.json").read_text())
     assert record.data.source == "weather" and record.data.splits["test"].used == 9
     lines = [json.loads(line) for line in (finished / "runs/first-words/0/predictions.jsonl").open()]
@@ -146,7 +146,8 @@ def test_a_baseline_and_a_data_set_in_a_file(finished):
 
 
 def test_a_metric_in_a_file_is_scored_recorded_and_tabled(finished):
-    """Its scores stand by every prediction, their mean with its signature in the record and in every table."""
+    """The metric's scores are next to every prediction, their mean with its signature in the record and in every
+    table."""
     record = Record.model_validate_json((finished / "runs/first-words/0/record.json").read_text())
     lines = [json.loads(line) for line in (finished / "runs/first-words/0/predictions.jsonl").open()]
     assert [line["scores"]["rain"] for line in lines] == [1.0] * 9
@@ -159,7 +160,7 @@ def test_a_metric_in_a_file_is_scored_recorded_and_tabled(finished):
 
 
 def test_the_resolved_suite_is_resumed_with_its_plugins(files, finished, capsys):
-    """`compare OUT/suite.json --plugin ...` keeps what is done; without the plug-ins it says what is missing."""
+    """`compare OUT/suite.json --plugin ...` keeps finished runs; without the plug-ins it says what is missing."""
     plugins = [part for file in files for part in ("--plugin", str(file))]
     record = finished / "runs/norms/0/record.json"
     before = record.stat().st_mtime_ns
@@ -172,7 +173,7 @@ def test_the_resolved_suite_is_resumed_with_its_plugins(files, finished, capsys)
 
 
 def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
-    """`triptych list` shows them with their options, and the laws hold for a method as for ours."""
+    """`triptych list` shows plug-ins with their options, and a plug-in method obeys the laws like ours."""
     assert cli.main(["list", "--plugin", str(files[0])]) == 0
     text = capsys.readouterr().out
     for words in (
@@ -197,7 +198,7 @@ def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
 
 
 def test_two_metrics_with_one_score_are_refused(own_registry):
-    """A score that two metrics give is never overwritten quietly."""
+    """If two metrics give the same score, this is refused: neither silently overwrites the other."""
     from triptych.errors import ConfigError
     from triptych.run.scoring import score_predictions
 
@@ -206,7 +207,7 @@ def test_two_metrics_with_one_score_are_refused(own_registry):
 
         @registry.register("once")
         class Once(Metric):
-            """Scores one thing."""
+            """Gives one score."""
 
             def score(self, prediction, reference, document):
                 return {"wetness": 0.0}
@@ -216,7 +217,7 @@ def test_two_metrics_with_one_score_are_refused(own_registry):
 
         @registry.register("again")
         class Again(Once):
-            """Scores the same."""
+            """Gives the same score."""
 
         class Split(list):
             def reference(self, index):
@@ -282,7 +283,7 @@ def hybrid(worlds, tmp_path_factory) -> World:
 
 
 def test_a_model_that_structure_does_not_show_needs_a_file(hybrid):
-    """Where the blocks are not one list of like modules nothing is guessed, and the message names the way out."""
+    """If the blocks are not one list of similar modules nothing is guessed, and the message gives the remedy."""
     with pytest.raises(ModelError, match=r"0 lists of 4 blocks.*another-model\.md"):
         take_apart(copy.deepcopy(hybrid.prototype))
 
@@ -306,7 +307,7 @@ def test_a_model_type_in_a_file(hybrid, own_registry, tmp_path):
     ids=["strange", "tied"],
 )
 def test_a_family_that_names_what_is_not_there_is_refused(own_registry, gpt2, change, said):
-    """Parts that are not the model's own, or a tie that is not so, are told before anything is trained."""
+    """Parts that are not the model's, or a wrong tie, are refused before training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
         honest = gpt2.parts()
@@ -318,7 +319,7 @@ def test_a_family_that_names_what_is_not_there_is_refused(own_registry, gpt2, ch
             model_types = ("gpt2",)
 
             def take_apart(self, model):
-                """All but one are right."""
+                """Name all parts but one correctly."""
                 return type(honest)(**{**vars(honest), "model": honest.model, **change})
 
         with pytest.raises(ModelError, match=said):

@@ -1,4 +1,4 @@
-"""Several processes work on one run: the same losses, the same summaries, one writer."""
+"""Several processes work on one run: the same losses and summaries, with a single writer."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ ACCELERATE = [
     "-m",
     "triptych",
 ]
-# In the second process, every file that is opened for writing below the results folder leaves a mark beside it
+# In the second process, every file opened for writing below the results folder leaves a marker next to it
 EARS = """
 import os, sys
 from pathlib import Path
@@ -65,7 +65,7 @@ sys.addaudithook(hear)
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder with a cache of its own, one thread a process."""
+    """A folder with a separate cache; one thread per process."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def _losses(out) -> list[float]:
 
 
 def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
-    """One process and two: losses, evaluation, summaries, counts."""
+    """Check that two processes give the losses, evaluations, summaries and counts of one."""
     train = ["train", label, "--preset", "demo", "--device", "cpu", "--set", *SETTINGS, *settings, "--out"]
     assert cli.main([*train, "one"]) == 0
     subprocess.run([*launch, *train, "two", *extra], check=True, capture_output=True, timeout=240)
@@ -102,8 +102,7 @@ def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
 
 def test_two_processes_train_and_evaluate_as_one(workplace):
     """Losses of all steps and every evaluation agree within 1e-6, uneven last batches and dropout included; so do
-    summaries and
-    counts; the first process alone writes into the results folder."""
+    summaries and counts; only the first process writes to the results folder."""
     (workplace / "ears.py").write_text(EARS)
     _hold_to_one_process(workplace, "lora", LAUNCH, ["--plugin", "ears.py"], ["method.lora.dropout=0.1"])
     assert [path.name for path in workplace.glob("written-by-*")] == ["written-by-0"]
@@ -112,14 +111,14 @@ def test_two_processes_train_and_evaluate_as_one(workplace):
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ["prompt-tuning", "last-layers", "full"])
 def test_two_processes_are_one_for_every_method(workplace, label):
-    """The same law for what trains virtual tokens, the last blocks from the trunk cache, or everything."""
+    """The same holds for methods that train virtual tokens, the last blocks from the trunk cache, or everything."""
     _hold_to_one_process(workplace, label, LAUNCH, settings=CALM if label == "prompt-tuning" else ())
 
 
 @pytest.mark.slow
 def test_two_processes_recompute_where_one_runs_out_of_memory(workplace):
-    """Where the second process runs out of memory, both take one document a pass and recompute blocks; the losses are
-    those of one process with room enough."""
+    """If the second process runs out of memory, both take one document per pass and recompute blocks; the losses are
+    those of one process with enough memory."""
     (workplace / "short.py").write_text(
         "import os\n"
         "from triptych.engine import training\n\n"
@@ -145,13 +144,13 @@ def test_two_processes_recompute_where_one_runs_out_of_memory(workplace):
 
 @pytest.mark.slow
 def test_accelerate_launches_what_torchrun_does(workplace):
-    """`accelerate launch` of two processes gives the losses of one, too."""
+    """`accelerate launch` with two processes also gives the losses of one."""
     _hold_to_one_process(workplace, "lora", ACCELERATE)
 
 
 @pytest.mark.slow
 def test_one_rank_that_dies_ends_all(workplace):
-    """Where one process fails, the launch ends with its message, and no record is left."""
+    """If one process fails, the launch ends with its message, and no record is left."""
     (workplace / "broken.py").write_text(
         "import os\n"
         "from triptych.contracts import AdaptedModel, Method\n"

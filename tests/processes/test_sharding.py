@@ -1,4 +1,4 @@
-"""A model sharded over two processes: the losses, summaries and files of one process, with half of the weights each."""
+"""A model sharded over two processes gives the losses, summaries and files of one, with half of the weights in each."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ SETTINGS = [
     "engine.sharding=full",
 ]
 TRAIN = ["train", "full", "--preset", "demo", "--device", "cpu", "--set", *SETTINGS]
-# What the first launch is stopped by, on both ranks
+# What stops the first launch, on both ranks
 STOP = """
 from triptych.engine.training import Loop
 
@@ -50,7 +50,7 @@ Loop.step = step
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder with a cache of its own, one thread a process, and the tests' support for the ranks."""
+    """A folder with a separate cache, one thread per process, and the tests' support modules for the ranks."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=":")
@@ -59,19 +59,19 @@ def workplace(tmp_path, monkeypatch):
 
 
 def _engine(workplace, *options) -> dict:
-    """What two ranks found of small models under the engine."""
+    """What two ranks found for small models under the engine."""
     launch = [*RANKS, "support.sharded_training", "out.json", *options]
     subprocess.run(launch, check=True, capture_output=True, timeout=240)
     return json.loads((workplace / "out.json").read_text())
 
 
 def _hold(found: dict) -> None:
-    """What holds of every model and method: that of one process, and each rank has half."""
+    """Check for a model and method that results match one process, and each rank has half the weights."""
     for case, (one, two) in found["methods"].items():
         assert two["losses"] == pytest.approx(one["losses"], rel=1e-6), case
         assert two["summaries"] == one["summaries"] and two["notes"] == one["notes"], case
         assert two["trained"] == pytest.approx(one["trained"], rel=1e-2), case  # biases of keys move by rounding
-        assert len(two["bytes"]) == 2 and 0.5 <= max(two["bytes"]) / one["whole"] < 0.57, case  # rows that none halves
+        assert len(two["bytes"]) == 2 and 0.5 <= max(two["bytes"]) / one["whole"] < 0.57, case  # rows that cannot be halved
         assert two["whole"] == one["whole"] == one["bytes"][0], case
     for case, (one, two) in found["gradients"].items():
         assert two == pytest.approx(one, rel=1e-5) and one[0] > 0.1, case
@@ -89,12 +89,12 @@ def test_two_ranks_train_a_sharded_model_as_one_process_does(workplace):
     found = _engine(workplace)
     _hold(found)
     lengths = {len(summary) for summary in found["methods"]["gpt2 full"][0]["summaries"]}
-    assert len(lengths) > 1  # so that the ranks' summaries end at different steps
+    assert len(lengths) > 1  # so the ranks' summaries end at different steps
 
 
 @pytest.mark.slow
 def test_every_method_trains_a_sharded_model(workplace):
-    """The same law for every registered method, tied and untied heads, rotary positions and a soft cap."""
+    """The same holds for every registered method, tied and untied heads, rotary positions and a soft cap."""
     found = _engine(workplace, "all")
     _hold(found)
     assert len(found["methods"]) == 23
@@ -106,7 +106,7 @@ def _run_of(out):
 
 @pytest.mark.slow
 def test_a_sharded_run_that_was_stopped_leaves_what_one_process_does(workplace):
-    """A sharded run that is stopped and started again has the history, summaries and weights of one process."""
+    """A sharded run that is stopped and restarted has the history, summaries and weights of one process."""
     assert cli.main([*TRAIN, "--out", "one"]) == 0
     (workplace / "stop.py").write_text(STOP)
     launch = [*RANKS, "triptych", *TRAIN, "--out", "two"]
@@ -132,7 +132,7 @@ def test_a_sharded_run_that_was_stopped_leaves_what_one_process_does(workplace):
     assert texts[0] == texts[1] and len(texts[0]) == 5
     mine, whole = (load_file(run / "adapter/trained.safetensors") for run in (two, one))
     assert mine.keys() == whole.keys()
-    matrices = [name for name in whole if whole[name].ndim == 2]  # a key's bias gets no gradient but rounding
+    matrices = [name for name in whole if whole[name].ndim == 2]  # a key bias gets no gradient except rounding
     assert matrices and all(mine[name].allclose(whole[name], atol=1e-4) for name in matrices)
 
 
@@ -145,14 +145,14 @@ def test_a_sharded_run_that_was_stopped_leaves_what_one_process_does(workplace):
     ],
 )
 def test_what_cannot_be_sharded_is_refused(settings, said):
-    """Settings that do not fit a sharded model are refused by name, and accepted without sharding."""
+    """Settings incompatible with a sharded model are refused by name, and accepted without sharding."""
     with pytest.raises(ConfigError, match=said):
         refuse_sharding(make_suite({**settings, "engine": {"sharding": "full"}}), "fp32")
     refuse_sharding(make_suite(settings), "fp32")
 
 
 def test_precisions_that_can_be_sharded():
-    """A model is sharded in fp32 and bf16, not in fp16."""
+    """A model can be sharded in fp32 and bf16, but not in fp16."""
     suite = make_suite({"engine": {"sharding": "full"}})
     for precision in ("fp32", "bf16"):
         refuse_sharding(suite, precision)
@@ -169,7 +169,7 @@ def test_a_torch_that_cannot_shard_is_named(monkeypatch):
 
 
 def test_blocks_that_share_weights_are_refused(gpt2):
-    """A method whose model cannot be cut into blocks is named."""
+    """A method whose model cannot be split into blocks is named."""
     suite, parts = make_suite({"engine": {"sharding": "full"}}), gpt2.parts()
     refuse_to_cut(suite, {"lora": AdaptedModel(parts)})
     parts.blocks[1].mlp = parts.blocks[0].mlp

@@ -1,4 +1,4 @@
-"""A whole suite in its own processes: what it leaves, how it goes on, how it fails."""
+"""A whole suite in separate processes: what it leaves, how it resumes, how it fails."""
 
 import json
 import os
@@ -32,14 +32,14 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def finished(workplace) -> Path:
-    """A small suite that has run to its end."""
+    """A small finished suite."""
     out = workplace / "out"
     assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
     return out
 
 
 def test_a_suite_leaves_the_whole_results_tree(finished):
-    """Every file of the design is there, and each can be read as what it is."""
+    """Every file of the design exists, and each can be read in its format."""
     tables = ("comparison.json", "comparison.csv", "comparison_tests.csv", "comparison.md")
     for name in ("suite.json", *tables, "report.pdf", "report.html"):
         assert (finished / name).stat().st_size > 0, name
@@ -56,7 +56,7 @@ def test_a_suite_leaves_the_whole_results_tree(finished):
 
 
 def test_the_clocks_add_up_to_the_wall_clock(finished):
-    """No clock overlaps another: together they are the time of the process, read by another clock, within 2%."""
+    """No clocks overlap: together they are the time of the process, read by another clock, within 2%."""
     cost = read_results(finished).of("lora")[0].record.cost
     clocks = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
     assert sum(getattr(cost, f"{name}_seconds") for name in clocks) == pytest.approx(cost.wall_seconds, rel=0.02)
@@ -64,7 +64,7 @@ def test_the_clocks_add_up_to_the_wall_clock(finished):
 
 
 def test_the_same_suite_is_resumed_and_finished_runs_stay_untouched(finished, capsys):
-    """The same command again runs nothing that is done: records keep their time of change."""
+    """Running the same command again repeats no finished run: records keep their modification time."""
     records = sorted(finished.glob("runs/*/*/record.json"))
     before = [path.stat().st_mtime_ns for path in records]
     assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 0
@@ -73,7 +73,7 @@ def test_the_same_suite_is_resumed_and_finished_runs_stay_untouched(finished, ca
 
 
 def test_the_resolved_suite_is_itself_a_valid_input(finished):
-    """`compare OUT/suite.json` is the same suite: it resolves to what it is."""
+    """`compare OUT/suite.json` is the same suite: it resolves to itself."""
     import_plugins()
     settings = reading.merge_settings(finished / "suite.json")
     suite, _ = entries.resolve(settings)
@@ -100,11 +100,11 @@ def _comparable(folder: Path) -> dict:
 
 
 class Cut(BaseException):
-    """What cuts a run off in these tests."""
+    """Interrupts a run in these tests."""
 
 
 def cut_after(steps: int):
-    """A listener that ends the run after so many optimizer steps."""
+    """A listener that ends the run after this many optimizer steps."""
 
     def listen(run, event):
         if isinstance(event, StepEvent) and event.step == steps:
@@ -115,7 +115,8 @@ def cut_after(steps: int):
 
 @pytest.mark.parametrize("cuts", [(2,), (3, 6)], ids=["once", "twice"])
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cuts):
-    """However often a run is cut off, it ends with the weights, losses, history and predictions of the unbroken one."""
+    """However often a run is interrupted, it ends with the weights, losses, history and predictions of an uninterrupted
+    one."""
     import_plugins()
     suite, table = entries.resolve(reading.read_suite_file(finished / "suite.json"))
     row, out, told = entries.find_entry(table, "lora"), workplace / f"cut-{len(cuts)}", []
@@ -148,7 +149,8 @@ def test_report_is_made_again_from_the_records_alone(finished, capsys):
 
 
 def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
-    """A run that fails leaves a record that says so, the suite ends with status 1 and the next call retries only it."""
+    """A failed run leaves a record that says so, the suite ends with status 1, and the next call retries only that
+    run."""
     plugin = workplace / "broken.py"
     plugin.write_text(
         '"""A method that fails."""\n'
@@ -175,7 +177,8 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
 
 
 def nothing_is_left_of(group: int) -> None:
-    """All processes of a group end within ten seconds; a busy machine takes some of them for a child's last lines."""
+    """Whether all processes of a group end within ten seconds, since on a busy machine a child's last lines take some
+    of them."""
     for _ in range(100):
         if subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False).stdout == b"":
             return
@@ -185,7 +188,7 @@ def nothing_is_left_of(group: int) -> None:
 
 @pytest.mark.slow
 def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
-    """Ctrl-C, also by an impatient hand, ends the suite and its child with status 130, and says how to go on."""
+    """Ctrl-C, also pressed repeatedly, ends the suite and its child with status 130, and says how to resume."""
     out = workplace / "interrupted"
     command = [
         sys.executable,
@@ -223,8 +226,8 @@ def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
 
 @pytest.mark.slow
 def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
-    """After kill -9 no process is left, the lock is not in the way, and the same command ends with the unbroken
-    comparison."""
+    """After kill -9 no process is left, the lock does not block, and the same command ends with the comparison of an
+    uninterrupted suite."""
     out = workplace / "killed"
     rows_of_it = ["--methods", "untuned,lead-3,lora", "--out", str(out)]
     command = [sys.executable, "-m", "triptych", "compare", *rows_of_it, "--set", *SMALL]
@@ -245,7 +248,7 @@ def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
 
 
 def test_a_run_that_hangs_is_ended(monkeypatch):
-    """A process that reports nothing for too long is killed, one that reports something in time is not."""
+    """A process that reports nothing for too long is killed; one that reports in time is not."""
     monkeypatch.setattr(processes, "SILENCE_SECONDS", 1.0)
     with subprocess.Popen(["sleep", "60"]) as process:
         watch = processes.Watch(process)
@@ -267,7 +270,7 @@ def test_a_second_process_in_one_folder_is_refused(finished, capsys):
 
 @pytest.mark.slow
 def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
-    """--fresh runs all again and keeps the old folder under another name."""
+    """--fresh runs everything again and keeps the old folder under another name."""
     out = workplace / "fresh"
     command = ["compare", "--methods", "lead-3", "--out", str(out), "--set", *SMALL]
     assert cli.main(command) == 0
@@ -279,7 +282,7 @@ def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
 
 @pytest.mark.slow
 def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
-    """A model of another family (rotary, untied, nn.Linear) in a folder goes through every kind of method by the same
+    """A model folder of another family (rotary, untied, nn.Linear) works with every kind of method by the same
     command."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -323,4 +326,4 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
     for label, record in records.items():
         if label not in ("untuned", "lead-3"):
             assert record.loss.validation < record.loss.initial, label
-    assert records["last-head"].parameters.num_added_parameters == 0  # the head was a tensor of its own before
+    assert records["last-head"].parameters.num_added_parameters == 0  # the head was a separate tensor before

@@ -1,4 +1,4 @@
-"""The real command line under encodings and interpreters that people have: what is done does not depend on them."""
+"""The real command line under encodings and interpreters that users have: results do not depend on them."""
 
 import io
 import os
@@ -30,7 +30,7 @@ POSIX = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 def triptych(folder: Path, arguments: list[str], surroundings: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """The command as a process of its own."""
+    """Run the command as a separate process."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PYTHONIO", "PYTHONUTF"))
     }
@@ -45,7 +45,8 @@ def triptych(folder: Path, arguments: list[str], surroundings: dict[str, str]) -
     ids=["latin-1", "ascii", "POSIX"],
 )
 def test_a_stream_that_lacks_a_dash_loses_the_dash_alone(tmp_path: Path, surroundings, encoding) -> None:
-    """`report` ends with status 0 and its whole table; what its encoding lacks is "?" there, and whole in the files."""
+    """`report` ends with status 0 and its whole table; characters missing from its encoding are "?" there, and intact
+    in the files."""
     write_results(make_results(("lead-3", "lora")), tmp_path / "out")
     done = triptych(tmp_path, ["report", "out"], surroundings)
     assert done.returncode == 0, done.stderr
@@ -66,7 +67,7 @@ def test_a_suite_runs_in_these_surroundings(tmp_path: Path, surroundings) -> Non
 
 
 def test_without_docstrings_every_command_works(tmp_path: Path) -> None:
-    """Under PYTHONOPTIMIZE=2 `list` still says what each plug-in is, as it does without."""
+    """Under PYTHONOPTIMIZE=2 `list` still describes each plug-in."""
     done = triptych(tmp_path, ["list"], {"PYTHONOPTIMIZE": "2"})
     assert done.returncode == 0, done.stderr
     shown = done.stdout.decode()
@@ -76,7 +77,7 @@ def test_without_docstrings_every_command_works(tmp_path: Path) -> None:
 
 
 def test_a_plugin_whose_source_is_gone_is_registered_without_docstrings(monkeypatch) -> None:
-    """Where docstrings are dropped and there is no source, nothing is asked for; else the missing one is."""
+    """If docstrings are stripped and there is no source, none is required; otherwise a missing one is refused."""
     namespace: dict = {"Baseline": Baseline}
     exec("class Mine(Baseline):\n    def predict(self, documents):\n        return documents", namespace)
     with pytest.raises(ConfigError, match="docstring"):
@@ -86,7 +87,7 @@ def test_a_plugin_whose_source_is_gone_is_registered_without_docstrings(monkeypa
 
 
 def test_streams_replace_what_they_lack(monkeypatch) -> None:
-    """Standard output and error take any text, half characters included."""
+    """Standard output and error accept any text, lone surrogates included."""
     streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
     for name, stream in streams.items():
         monkeypatch.setattr(sys, name, stream)
@@ -113,8 +114,8 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_only_changes_of_the_source_are_changes(checkout: Path) -> None:
-    """Files of the user in a clone, and changed documents, leave a commit as it is; a changed or new source file, such
-    as a method, does not."""
+    """User files in a clone, and changed documents, do not mark a commit as changed; a changed or new source file, such
+    as a method, does."""
     for name in ("my-suite.toml", "assignment.zip", "notes.md", "plugin.py"):
         (checkout / name).write_text("mine")
     assert provenance._commit()[1] is False
@@ -130,11 +131,11 @@ def test_only_changes_of_the_source_are_changes(checkout: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_looking_at_the_commit_writes_nothing_into_the_checkout(checkout: Path) -> None:
-    """The commit of the source tree is read without its index being locked or written: no lock can be left there."""
-    os.utime(checkout / "src/triptych/__init__.py", (1, 1))  # what `git status` would write into the index
+    """The commit of the source tree is read without locking or writing its index, so no lock can be left there."""
+    os.utime(checkout / "src/triptych/__init__.py", (1, 1))  # what `git status` would write to the index
     before = (checkout / ".git/index").read_bytes()
     commit, dirty = provenance._commit()
     assert commit is not None and len(commit) == 40 and dirty is False
     assert (checkout / ".git/index").read_bytes() == before
     subprocess.run(["git", "-C", str(checkout), "status", "--porcelain"], check=True, capture_output=True)
-    assert (checkout / ".git/index").read_bytes() != before  # the test would see it
+    assert (checkout / ".git/index").read_bytes() != before  # the test would notice it

@@ -1,4 +1,4 @@
-"""What a reviewer would try: kill it, repeat it, score it with another tool, cheat, or mix what may not be mixed."""
+"""What a reviewer would try: kill it, repeat it, score it with another tool, cheat, or mix what must not be mixed."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ COMMAND = [sys.executable, "-m", "triptych"]
 
 @pytest.fixture(scope="module")
 def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
-    """A suite that was killed in its learning-rate search after two of its trials, and these trials."""
+    """A suite killed in its learning-rate search after two trials, and these trials."""
     out = workplace / "killed"
     options = ["--preset", "demo", "--methods", "lora", "--out", str(out), "--set", *SEARCHED]
     suite, table = entries.resolve(suite_settings(["compare", *options]), ["lora"])
@@ -64,7 +64,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def resumed(killed) -> Path:
-    """The same suite, brought to its end."""
+    """The same suite, resumed and finished."""
     out, _ = killed
     assert cli.main(["compare", str(out / "suite.json"), "--out", str(out)]) == 0
     return out
@@ -75,14 +75,14 @@ def record(folder: Path) -> Record:
 
 
 def comparable(value: Any) -> Any:
-    """Without what two runs of one suite may differ in."""
+    """Results without what may differ between two runs of one suite."""
     if isinstance(value, dict):
         return {key: comparable(item) for key, item in value.items() if not key.endswith(READINGS)}
     return [comparable(item) for item in value] if isinstance(value, list) else value
 
 
 def test_a_killed_search_keeps_its_trials(killed, resumed):
-    """Trials finished before `kill -9` are not made again, to the bit, and what they took is in the record's cost."""
+    """Trials finished before `kill -9` are not repeated, to the bit, and their cost is in the record."""
     _, before = killed
     search, cost = record(resumed / "runs/lora/0").search, record(resumed / "runs/lora/0").cost
     assert len(before) == 2 and [trial.model_dump() for trial in search.trials[:2]] == before
@@ -96,7 +96,7 @@ def test_a_killed_search_keeps_its_trials(killed, resumed):
 
 @pytest.mark.slow
 def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
-    """`train --trial` leaves what the search itself would find, for the run to use; a rate that is not searched is
+    """`train --trial` leaves what the search itself would find, for the run to use; a rate that is not in the search is
     refused."""
     trials, out = record(resumed / "runs/lora/0").search.trials, workplace / "alone"
     made = trials[0]
@@ -113,8 +113,8 @@ def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
 
 
 def test_a_suite_leaves_its_curve(resumed):
-    """[scaling] leaves a whole results folder for each size, whose runs saw that many documents and searched for
-    themselves."""
+    """[scaling] leaves a whole results folder for each size, whose runs saw that many documents and did their own
+    search."""
     comparison = json.loads((resumed / "comparison.json").read_text())
     assert [point["train_documents"] for point in comparison["scaling"]] == [8, 24]
     smaller = record(resumed / "scaling/8/runs/lora/0")
@@ -123,7 +123,7 @@ def test_a_suite_leaves_its_curve(resumed):
 
 
 def test_every_meter_is_filled_or_says_why(resumed):
-    """A trained method has every cost as a number, or a note on why it was not measured; a GPU's alone are None."""
+    """A trained method has every cost as a number, or a note on why it was not measured; only a GPU's are None."""
     cost = record(resumed / "runs/lora/0").cost
     assert 0 < cost.generation_latency_seconds < cost.generation_seconds and cost.documents_per_second > 0
     assert cost.busy_seconds > 0 and cost.busy_note is None and cost.device_seconds >= cost.train_seconds
@@ -165,7 +165,7 @@ def test_a_suite_repeats_itself(resumed, workplace):
 
 
 def test_compare_refuses_a_record_of_other_data(resumed, capsys):
-    """A finished record that was made on other data ends `compare` with status 2, the field and both values."""
+    """A finished record made on other data ends `compare` with status 2, the field and both values."""
     file = resumed / "scaling/8/runs/lora/0/record.json"
     before = file.read_text()
     edit_record(resumed / "scaling/8", "lora/0", lambda data: put(data, "config.separator", "other"))
@@ -187,7 +187,7 @@ def test_the_harness_gives_our_means(resumed):
 
 
 def test_rouge_score_alone_gives_our_means(resumed):
-    """The package rouge_score, on nothing but predictions.jsonl with sentences on lines, gives the record's means to
+    """The package rouge_score, given only predictions.jsonl with one sentence per line, gives the record's means to
     1e-6."""
     scorer = RougeScorer(list(ROUGE_TYPES), use_stemmer=True)
     lines = [json.loads(line) for line in (resumed / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
@@ -212,7 +212,7 @@ def small_suite(*settings: str):
 
 @pytest.mark.parametrize("plain", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["executed", "plain"])
 def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypatch):
-    """For every tuned method the record's FLOPs are those that dispatch counts over the whole training itself."""
+    """For every tuned method the record's FLOPs are those counted by dispatch over the actual training."""
     suite, table = small_suite(
         f"engine.plain={str(plain).lower()}",
         "limits.train_documents=12",
@@ -223,7 +223,7 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
     counted: list[int] = []
 
     class CountedLoop(Loop):
-        """The loop, each of whose steps is counted by dispatch."""
+        """The loop, with each step counted by dispatch."""
 
         def __init__(self, *arguments: Any):
             super().__init__(*arguments)
@@ -232,7 +232,7 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
         def step(self) -> Step:
             model = self.model.parts.model
             ours = model.config._attn_implementation
-            model.set_attn_implementation("eager")  # whose products are all counted
+            model.set_attn_implementation("eager")  # all of its products are counted
             with FlopCounterMode(display=False) as counter:
                 step = super().step()
             model.set_attn_implementation(ours)
@@ -243,7 +243,7 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
     for row in table:
         if row.trains:
             record = experiment.run_experiment(suite, row, 0, workplace / f"flops-{plain}", "cpu", ignore)
-            cost, cache = record.cost, record.notes.get("trunk_cache", {"flops": 0})  # which is made before training
+            cost, cache = record.cost, record.notes.get("trunk_cache", {"flops": 0})  # made before training
             assert cost.train_flops == pytest.approx(counted[-1] + cache["flops"], rel=1e-6), row.label
             assert (
                 cost.plain_flops == pytest.approx(counted[-1], rel=1e-6)
@@ -253,7 +253,7 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
 
 
 def test_a_search_is_charged_once(workplace):
-    """The run that made a search is charged with it, also where it was interrupted later and begun anew; no other seed
+    """The run that made a search is charged with it, also if it was interrupted later and restarted; no other seed
     is."""
     suite, table = small_suite("search.trials=2", "seeds=[0, 1]", "limits.train_documents=8")
     row, out = next(row for row in table if row.label == "lora"), workplace / "charged"
@@ -268,7 +268,7 @@ def test_a_search_is_charged_once(workplace):
 
 
 class Ticking:
-    """A clock that goes on by a second whenever it is read, and by more when it is told to."""
+    """A clock that advances by a second whenever it is read, and by more on request."""
 
     now = 0.0
     CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
@@ -281,8 +281,8 @@ class Ticking:
 
 
 class Boaster(LoRA):
-    """LoRA that takes its time, allocates before training, runs a timer of its own and says what it would like to have
-    cost."""
+    """LoRA that wastes time, allocates before training, runs its own timer and reports the cost it would like to
+    have."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Waste, then adapt."""
@@ -296,7 +296,7 @@ class Boaster(LoRA):
 
 
 def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
-    """A method that dawdles, allocates early or measures itself has LoRA's time, memory, FLOPs and
+    """A method that wastes time, allocates early or measures itself still has LoRA's time, memory, FLOPs and
     summaries."""
     suite, table = small_suite()
     lora = next(row for row in table if row.label == "lora")
@@ -309,7 +309,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     assert boaster.train_seconds == honest.train_seconds > 0 and boaster.tokens_per_second == honest.tokens_per_second
     assert (boaster.train_flops, boaster.plain_flops) == (honest.train_flops, honest.plain_flops)
     assert abs(boaster.peak_memory_bytes - honest.peak_memory_bytes) < 150 * 2**20
-    assert boaster.startup_seconds - honest.startup_seconds > 900  # it is charged, to the clock that it belongs to
+    assert boaster.startup_seconds - honest.startup_seconds > 900  # it is charged to the clock it belongs to
     assert made[1].loss == made[0].loss and made[1].rouge == made[0].rouge
     # without it, the command would not know the method
     assert made[1].provenance.command.endswith("--plugin 'a file.py'")
@@ -337,7 +337,7 @@ REFUSED = {
 @pytest.mark.parametrize("joined", [False, True], ids=["one", "joined"])
 @pytest.mark.parametrize("case", REFUSED)
 def test_report_refuses_what_differs(case, joined, tmp_path, capsys):
-    """`report` ends with status 2, the field and both values where runs of one folder or two differ in what must be
+    """`report` ends with status 2, the field and both values if runs of one or two folders differ in what must be
     equal."""
     field, value, named = REFUSED[case]
     first, second = write_results(tmp_path / "first"), write_results(tmp_path / "second", ("full",))
@@ -363,7 +363,7 @@ def test_report_refuses_bit_equal_losses(tmp_path, capsys):
 
 
 def test_report_joins_suites_that_pass(tmp_path, capsys):
-    """`report OUT1 OUT2 --to DIR` writes one comparison of both, and of the untrained methods that both have one."""
+    """`report OUT1 OUT2 --to DIR` writes one comparison of both suites, with the untrained methods they share."""
     first, second = (write_results(tmp_path / label, ("untuned", label)) for label in ("lora", "full"))
     assert cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
     comparison = json.loads((tmp_path / "to/comparison.json").read_text())
