@@ -71,7 +71,7 @@ def _hold(found: dict) -> None:
         assert two["losses"] == pytest.approx(one["losses"], rel=1e-6), case
         assert two["summaries"] == one["summaries"] and two["notes"] == one["notes"], case
         assert two["trained"] == pytest.approx(one["trained"], rel=1e-2), case  # biases of keys move by rounding
-        assert len(two["bytes"]) == 2 and 0.5 <= max(two["bytes"]) / one["whole"] < 0.57, case  # rows that cannot be halved
+        assert len(two["bytes"]) == 2 and 0.5 <= max(two["bytes"]) / one["whole"] < 0.57, case  # rows that none halves
         assert two["whole"] == one["whole"] == one["bytes"][0], case
     for case, (one, two) in found["gradients"].items():
         assert two == pytest.approx(one, rel=1e-5) and one[0] > 0.1, case
