@@ -177,7 +177,7 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
 
 
 def nothing_is_left_of(group: int) -> None:
-    """Check that all processes of a group end within ten seconds; a busy machine takes some for a child's last lines."""
+    """Check that all processes of a group end within ten seconds; a busy machine needs some for the last lines."""
     for _ in range(100):
         if subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False).stdout == b"":
             return

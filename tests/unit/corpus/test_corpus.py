@@ -257,7 +257,7 @@ def test_every_sequence_fits_into_the_window(tmp_path):
             length = 1 + 10 + len(pair.document_ids) + 8 + len(pair.summary_ids) + 1
             assert length <= 60 and len(pair.document_ids) == min(30, 60 - 20 - len(pair.summary_ids))
         assert counts.truncated == counts.used
-        # A summary of n bytes is n + 1 tokens. Training takes 20; evaluation leaves at least one token for the document.
+        # A summary of n bytes is n + 1 tokens. Training takes 20; evaluation leaves at least one for the document.
         assert (counts.used, counts.dropped_long_summary) == ((2, 4) if name == "train" else (4, 2))
 
 
