@@ -10,7 +10,7 @@ from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
 from triptych.text import formats
 from triptych.text.languages import ENGLISH
-from triptych.text.measures import unit_of
+from triptych.text.measures import short_unit_of
 from triptych.text.synthetic import SyntheticPart, synthetic_parts, synthetic_sentence
 
 NOT_MOVED = 0.005  # share of the initial validation loss; a far too low rate (1e-4 for a prompt) changes it by less
@@ -71,7 +71,7 @@ def _chosen(results: Results) -> list[str]:
     design = results.suite.design
     if design is None:
         return []
-    unit = unit_of(results.suite.analysis.primary, design.detect)
+    unit = short_unit_of(results.suite.analysis.primary, design.detect)
     return [
         "The numbers of seeds, test documents, training pairs and epochs, the same for every method, were chosen "
         f"before the first run for a budget of {_duration(design.within_seconds)} (--within): "

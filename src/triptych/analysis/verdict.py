@@ -7,7 +7,7 @@ from triptych.analysis.pairs import LEVEL
 from triptych.config.schema import Analysis
 from triptych.results.records import PairedTest, RowSummary
 from triptych.text import formats
-from triptych.text.measures import lower_is_better, name_of, second_measure, unit_of
+from triptych.text.measures import lower_is_better, name_of, second_measure, short_unit_of
 
 _MOST_LISTED = 6  # pairs named one by one; beyond it, only their number is given
 
@@ -219,4 +219,4 @@ def _value(row: RowSummary, measure: str) -> str:
 
 
 def _amount(value: float | None, measure: str) -> str:
-    return f"{value:g} {unit_of(measure)}"
+    return f"{value:g} {short_unit_of(measure)}"

@@ -18,7 +18,7 @@ from triptych.results.records import DesignPlan
 from triptych.run.plan import SuitePlan
 from triptych.text import formats
 from triptych.text.characters import for_terminal
-from triptych.text.measures import name_of, unit_of
+from triptych.text.measures import name_of, short_unit_of
 
 if TYPE_CHECKING:  # what a data folder contains is printed without torch
     from triptych.api import DataDescription, Registered
@@ -134,7 +134,7 @@ def show_times(console: Console, found: "DryRun") -> None:
 
 def show_design(console: Console, made: DesignPlan) -> None:
     """Print a plan: what each number of seeds needs, the designs, and the sentences."""
-    asked = f"{made.detect:g} {unit_of(made.primary, made.detect)} of {name_of(made.primary)}"
+    asked = f"{made.detect:g} {short_unit_of(made.primary, made.detect)} of {name_of(made.primary)}"
     needs = Table(
         "seeds",
         *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
@@ -148,7 +148,7 @@ def show_design(console: Console, made: DesignPlan) -> None:
     designs = Table(
         "design",
         *(Column(header=h, justify="right") for h in ("train", "epochs", "test", "seeds", "power", "detects", "takes")),
-        title=f"Designs, and the {unit_of(made.primary)} that each detects with 80% power",
+        title=f"Designs, and the {short_unit_of(made.primary)} that each detects with 80% power",
     )
     for name, one in {"suite": made.own, "needed": made.needed, "within": made.best}.items():
         if one is not None:

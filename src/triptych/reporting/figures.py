@@ -13,7 +13,7 @@ from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, shor
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, RowSummary
 from triptych.text import formats
-from triptych.text.measures import HEADINGS, ROUGE
+from triptych.text.measures import HEADINGS, ROUGE, digits_of
 
 _LOG_FROM = 8  # maximum ratio of costs on a linear axis; wider ranges get a logarithmic one
 _TALLEST = 8.5  # inches: a figure and its caption fit on a page
@@ -395,7 +395,7 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
     ends = sorted(max(abs(test.low or 0), abs(test.high or 0)) for test in tests)
     limit = 1.1 * max(largest, ends[len(ends) // 2], margin or 0) or 1.0
     axes.set_xlim(-limit, limit)
-    digits = 4 if tests[0].metric == "loss" else 2
+    digits = digits_of(tests[0].metric)
     for test in tests:
         place, name = pairs.index((test.a, test.b)), f"{test.a} − {test.b}"
         colour, filled = _DECISIONS[decision_of(test)]

@@ -5,8 +5,9 @@ from html import escape
 
 from triptych.results.records import ROUGE_TYPES, Comparison, Record, RowSummary
 from triptych.text import formats
+from triptych.text.measures import ROUGE
 
-_HEAD = ("", "Test loss", "R-1", "R-2", "R-L", "R-Lsum", "Training", "Trainable")
+_HEAD = ("", "Test loss", *ROUGE.values(), "Training", "Trainable")
 
 
 def comparison_html(comparison: Comparison) -> str:

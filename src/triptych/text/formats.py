@@ -101,6 +101,11 @@ def quantity(value: float | None, kind: str, missing: str = NOT_MEASURED) -> str
     return f"{number} {text[len(number) :]}{_UNITS[kind]}"
 
 
+def capitalized(text: str) -> str:
+    """The text with a capital first letter; the rest is unchanged."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def share(value: float | None, missing: str = DASH) -> str:
     """A share in 0-1 as a percentage."""
     return missing if value is None else f"{100 * value:.1f}%"

@@ -30,7 +30,7 @@ def digits_of(measure: str) -> int:
     return 4 if measure == "loss" else 2
 
 
-def unit_of(measure: str, size: float | None = None) -> str:
+def short_unit_of(measure: str, size: float | None = None) -> str:
     """The unit of a difference in one word: `point` if `size` is 1, else `points`."""
     if measure == "loss":
         return "nats"
@@ -48,4 +48,4 @@ def difference_of(size: float, measure: str, name: str) -> str:
     """A difference with its unit and measure: `4.72 points of R-1`; ROUGE cannot differ by more than 100."""
     if measure != "loss" and size > 100:
         return f"more than 100 points of {name} (none is so large)"
-    return f"{size:.{digits_of(measure)}f} {unit_of(measure)} of {name}"
+    return f"{size:.{digits_of(measure)}f} {short_unit_of(measure)} of {name}"

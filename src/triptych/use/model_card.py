@@ -19,6 +19,7 @@ from triptych.results.records import ROUGE_TYPES, Record
 from triptych.storage.files import expand_path
 from triptych.text import formats
 from triptych.text.markdown import code, plain
+from triptych.text.measures import name_of
 from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 from triptych.use import served
 from triptych.use.summarizers import TrainedModel
@@ -304,7 +305,7 @@ def _stored(model: TrainedModel) -> str:
 def _results(record: Record | None) -> str:
     if record is None or record.rouge is None or record.data is None:
         return "## Results\n\nNot measured."
-    lines = [f"| {name.replace('rouge', 'ROUGE-')} | {getattr(record.rouge, name):.2f} |" for name in ROUGE_TYPES]
+    lines = [f"| {name_of(name)} | {getattr(record.rouge, name):.2f} |" for name in ROUGE_TYPES]
     if record.loss.test is not None:
         lines.append(f"| Loss, nats per target token | {record.loss.test:.4f} |")
     documents = formats.number_of(record.data.splits["test"].used, "test document")

@@ -21,8 +21,8 @@ def unsupported(comparison: Comparison) -> str | None:
         for measure, what in (("wrong_numbers", "number"), ("wrong_names", "name"))
     ]
     return (
-        f"{_capitalised('; '.join(parts))}. A number or name that is in the article may still be used wrongly, so "
-        "these shares are lower bounds on the errors."
+        f"{formats.capitalized('; '.join(parts))}. A number or name that is in the article may still be used wrongly, "
+        "so these shares are lower bounds on the errors."
     )
 
 
@@ -93,7 +93,3 @@ def _pairs(apart: list[PairedTest], number: int) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.1f}%"
-
-
-def _capitalised(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"

@@ -58,8 +58,7 @@ def shares_of_full(comparison: Comparison) -> str | None:
             )
     if not parts:
         return None
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]} of that of {full}."
+    return f"{formats.capitalized('; '.join(parts))} of that of {full}."
 
 
 def first_loss(comparison: Comparison) -> str | None:
