@@ -167,7 +167,7 @@ def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
     (words,) = commands(folder, "compare")
     words = [*words, "--methods", "lead-3"]
     done = in_bundle(folder, CALLS, json.dumps([words]))
-    assert done.returncode == 2 and "no templates" in done.stderr and (folder / "again/comparison.csv").is_file()
+    assert done.returncode == 2 and "lacks the templates" in done.stderr and (folder / "again/comparison.csv").is_file()
 
 
 def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpacked: Path) -> None:
