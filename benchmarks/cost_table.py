@@ -42,7 +42,7 @@ def flops(name: str) -> Show:
     return trained(lambda cost: formats.quantity(getattr(cost, name), "flops"))
 
 
-def utilisation(cost: Cost) -> str:
+def utilization(cost: Cost) -> str:
     """The mean share of time that the device was busy."""
     if cost.busy_seconds is None or not cost.device_seconds:
         return formats.NOT_MEASURED
@@ -73,7 +73,7 @@ LINES: tuple[tuple[str, Show], ...] = (
     ("Search, executed", trained(lambda cost: formats.quantity(cost.search_flops or None, "flops", formats.DASH))),
     ("Training steps", seconds("train_seconds")),
     ("Device-seconds", trained(lambda cost: rate(cost.device_seconds))),
-    ("Mean utilisation", trained(utilisation)),
+    ("Mean utilization", trained(utilization)),
     ("Training, executed", flops("train_flops")),
     ("Training, plain", flops("plain_flops")),
     ("Tokens a second", trained(lambda cost: rate(cost.tokens_per_second))),
@@ -141,7 +141,7 @@ def table_of_steps(several: Sequence[Sequence[SavedRun]]) -> str:
 def missing(runs: Sequence[SavedRun]) -> list[str]:
     """The reasons why something was not measured."""
     costs = [run.record.cost for run in runs if run.trained]
-    notes = [("Energy", cost.energy_note) for cost in costs] + [("Utilisation", cost.busy_note) for cost in costs]
+    notes = [("Energy", cost.energy_note) for cost in costs] + [("Utilization", cost.busy_note) for cost in costs]
     return [f"\n{title}: {note}." for title, note in dict.fromkeys(notes) if note]
 
 

@@ -2,13 +2,13 @@
 """Check that the schedule does not depend on `max_epochs` and the search finds the best rate, and compare options.
 
     python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
-    python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbours] [--rates 0.001 0.003]
+    python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbors] [--rates 0.001 0.003]
     python benchmarks/recipe.py options --out FOLDER [--epochs 3] [--rates 0.03]
     all: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
          [--model tiny --data newswire --batch 8 --device cpu]
 
 `schedule` trains each method at its default rate with several `max_epochs`; `search` runs each method's search and
-trains it at every rate that was tried or, with `--neighbours`, at the chosen rate and those next to it, some of which
+trains it at every rate that was tried or, with `--neighbors`, at the chosen rate and those next to it, some of which
 `--rates` leaves to other processes; `options` trains each method with each of its options in `CHOICES`, at the rate
 from its own search or from `--rates`. The last two use the largest of `--epochs` as the maximum. Each line of
 FOLDER/schedule.jsonl, search.jsonl or options.jsonl is one run or search: the best validation loss in nats per target
@@ -176,7 +176,7 @@ def run_search(options: argparse.Namespace) -> None:
             made = next(line for line in lines_of(file) if (line["row"], line["seed"]) == (row, seed))
             rates = sorted({trial["learning_rate"] for trial in made["trials"]})
             at = rates.index(made["chosen"])
-            for rate in rates[max(0, at - 1) : at + 2] if options.neighbours else rates:
+            for rate in rates[max(0, at - 1) : at + 2] if options.neighbors else rates:
                 about = {"row": row, "seed": seed, "rate": rate}
                 left = options.rates is not None and rate not in options.rates
                 if left or any(about.items() <= line.items() for line in lines_of(file)):
@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("--data", default="newswire")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--trials", type=int, default=4)
-    parser.add_argument("--neighbours", action="store_true")
+    parser.add_argument("--neighbors", action="store_true")
     parser.add_argument("--rates", nargs="*", type=float)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--options", type=json.loads, default={}, help='as JSON: {"lora": {"rank": 4}}')

@@ -195,7 +195,7 @@ def test_quick_dropout_is_dropout():
     kept = out > 0
     assert abs(kept.float().mean() - 0.7) < 5 * (0.3 * 0.7 / kept.numel()) ** 0.5
     assert torch.allclose(out[kept], torch.tensor(1 / 0.7))
-    halves = kept[:, :1000].reshape(-1, 2).float()  # neighbours are drawn from one integer, and are independent
+    halves = kept[:, :1000].reshape(-1, 2).float()  # neighbors are drawn from one integer, and are independent
     assert abs(torch.corrcoef(halves.T)[0, 1]) < 5 / len(halves) ** 0.5
     (gradient,) = torch.autograd.grad(out.sum(), states)
     assert torch.equal(gradient, out)

@@ -274,7 +274,7 @@ class KeepsToItself(BiasOnly):
         return adapted
 
 
-class Neighbourly(BiasOnly):
+class Neighborly(BiasOnly):
     """Lets the rows of a batch see each other."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
@@ -362,7 +362,7 @@ BROKEN = [
     (law_chance_comes_from_the_generator, GlobalChance),
     (law_chance_comes_from_the_generator, SeedBlind),
     (law_saved_is_whole, KeepsToItself),
-    (law_summaries_do_not_depend_on_the_batch, Neighbourly),
+    (law_summaries_do_not_depend_on_the_batch, Neighborly),
     (law_paths_agree, PastTheHead),
     (law_can_be_sketched, NeedsWeights),
     (law_does_not_measure_itself, MeasuresItself),

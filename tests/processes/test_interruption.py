@@ -14,7 +14,7 @@ from triptych.suite import processes
 SAID = "\nInterrupted. Run the same command again to resume.\n"
 
 
-def signalled(signum):
+def signaled(signum):
     """A command during which this process receives a signal."""
 
     def work(options):
@@ -30,7 +30,7 @@ def signalled(signum):
 def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
     """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal number."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(f"triptych.cli.{command[0]}.run_{command[0]}", signalled(signum))
+    monkeypatch.setattr(f"triptych.cli.{command[0]}.run_{command[0]}", signaled(signum))
     assert cli.main(command) == 128 + signum
     assert capsys.readouterr().err == SAID
 
@@ -38,13 +38,13 @@ def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
 def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
     """A command that keeps nothing is interrupted without mentioning resumption."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr("triptych.cli.results.run_advise", signalled(signal.SIGINT))
+    monkeypatch.setattr("triptych.cli.results.run_advise", signaled(signal.SIGINT))
     assert cli.main(["advise", "out"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
 @pytest.mark.parametrize("signum", processes.ENDING_SIGNALS)
-def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path, signum):
+def test_a_child_ends_with_the_command_that_was_signaled(monkeypatch, tmp_path, signum):
     """When main returns, the process of the current run has ended."""
     python = tmp_path / "python"
     python.write_text("""#!/bin/sh\necho '{"event": "note", "message": "'$$'"}'\nexec sleep 60\n""")
@@ -71,7 +71,7 @@ def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
 
     def work(options):
         try:
-            return signalled(signal.SIGHUP)(options)
+            return signaled(signal.SIGHUP)(options)
         finally:
             try:
                 raise OSError(5, "Input/output error")

@@ -160,7 +160,7 @@ def test_a_test_document_is_picked(browser, address):
 
 
 def wait_until_still(page) -> None:
-    """Wait until nothing is faded in or out: halfway, colours have less contrast than the page gives them."""
+    """Wait until nothing is faded in or out: halfway, colors have less contrast than the page gives them."""
     page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')", timeout=PATIENCE)
 
 

@@ -39,7 +39,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     """The results folder of a comparison of methods on the embedded model in 4 bits."""
-    place = tmp_path_factory.mktemp("quantised")
+    place = tmp_path_factory.mktemp("quantized")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
         patch.setattr(executors, "_carry_out", run_here)
@@ -108,7 +108,7 @@ def test_an_adapters_folder_alone_knows_its_base(out):
 
 
 @pytest.mark.parametrize("label", ["lora", "prompt-tuning"])
-def test_an_export_holds_plain_weights_with_the_dequantised_values(out, label, tmp_path):
+def test_an_export_holds_plain_weights_with_the_dequantized_values(out, label, tmp_path):
     """What is exported needs no bitsandbytes, and a merged model has the logits of the run in 4 bits, in fp32."""
     export_run(folder(out, label), tmp_path / "export", measured=0)
     where = tmp_path / "export" / ("base" if label == "prompt-tuning" else "")

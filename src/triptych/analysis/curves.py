@@ -104,7 +104,7 @@ def mean_curve(curves: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
 
 
 def thin(curve: Sequence[Point], most: int = MAX_POINTS) -> tuple[Point, ...]:
-    """At most `most` points, each the mean of equally many neighbours."""
+    """At most `most` points, each the mean of equally many neighbors."""
     width = -(-len(curve) // most) if curve else 1
     groups = [curve[start : start + width] for start in range(0, len(curve), width)]
     return tuple((sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups)

@@ -38,8 +38,8 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
     _refuse("provenance.precision", with_model, lambda run: run.record.provenance and run.record.provenance.precision)
     if not sizes_differ:
         _refuse("data.fingerprint", done, _data_fingerprint)
-        tokenised = [run for run in with_model if run.record.data and run.record.data.token_fingerprint is not None]
-        _refuse("data.token_fingerprint", tokenised, lambda run: run.record.data and run.record.data.token_fingerprint)
+        tokenized = [run for run in with_model if run.record.data and run.record.data.token_fingerprint is not None]
+        _refuse("data.token_fingerprint", tokenized, lambda run: run.record.data and run.record.data.token_fingerprint)
     _refuse_splits(done, ("validation", "test") if sizes_differ else ("train", "validation", "test"))
     _refuse("rouge.signature", done, lambda run: run.record.rouge and run.record.rouge.signature)
     _refuse("the number of test documents", done, lambda run: len(run.predictions))

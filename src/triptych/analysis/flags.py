@@ -90,7 +90,7 @@ def _quantized(results: Results) -> list[str]:
         return []
     return [
         f"The matrices of the base model were stored in 4 bits ({kind.upper()}, model_quantization = {kind}), the same "
-        "for every method: the figures are those of the quantised model."
+        "for every method: the figures are those of the quantized model."
     ]
 
 
@@ -273,7 +273,7 @@ def _unequal_search(results: Results) -> list[str]:
         return []
     listed = ", ".join(f"{label} {spent:,}" for label, spent in budgets.items())
     what = "did not train on the same number of documents" if counted else "did not try the same number of rates"
-    return [f"The methods {what} in their learning-rate searches ({listed}): this favours those with more."]
+    return [f"The methods {what} in their learning-rate searches ({listed}): this favors those with more."]
 
 
 def _equal_texts(results: Results) -> list[str]:

@@ -182,10 +182,10 @@ class Sample:
     @cached_property
     def _skewness(self) -> float:
         """Skewness of the mean: third central moment over V^(3/2). Seeds add to V and are assumed symmetric."""
-        centred = self.profile - self.profile.mean()
-        count = len(centred)
+        centered = self.profile - self.profile.mean()
+        count = len(centered)
         ratio = count / (count - 1)  # cancels N - 1 in V: without seeds, the skewness is m3 / m2^1.5 / sqrt(N)
-        return float((centred**3).mean()) * ratio**1.5 / count**2 / float(self._total.variance) ** 1.5
+        return float((centered**3).mean()) * ratio**1.5 / count**2 / float(self._total.variance) ** 1.5
 
     @cached_property
     def _concentrated(self) -> Callable[[float], tuple[float, float]] | None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from triptych.config.schema import Columns
 from triptych.contracts import SPLITS, Dataset, Example
-from triptych.datasets.tables.columns import id_cell, list_notes, recognise, summary_cell, text_cell
+from triptych.datasets.tables.columns import id_cell, list_notes, recognize, summary_cell, text_cell
 from triptych.datasets.tables.folders import ALL, near_name
 from triptych.datasets.tables.splits import Assignment, assign_exact
 from triptych.errors import DataError, nearest
@@ -50,7 +50,7 @@ class Hub(Dataset):
             raise DataError(f"{self._title} has no split {split!r}.{nearest(split, self._splits)}")
         table = self._splits[split]
         where = f"{self._title}, split {split!r}"
-        roles = recognise(table.column_names, self.columns, where)
+        roles = recognize(table.column_names, self.columns, where)
         wanted = [roles.document, roles.summary, *([roles.id] if roles.id else [])]
         with_summary = 0
         for row, cells in enumerate(table.select_columns(wanted), 1):
@@ -75,12 +75,12 @@ class Hub(Dataset):
 
     def columns_read(self) -> dict[str, str]:
         """The columns read from the first split."""
-        return recognise(next(iter(self._splits.values())).column_names, self.columns, self._title).as_names()
+        return recognize(next(iter(self._splits.values())).column_names, self.columns, self._title).as_names()
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about splits that are not read or have unusual names, and about columns that contain lists."""
         table = next(iter(self._splits.values()))
-        roles = recognise(table.column_names, self.columns, self._title)
+        roles = recognize(table.column_names, self.columns, self._title)
         first = table.select_columns([roles.document, roles.summary])[0] if len(table) else {}
         left = self._assignment.left if self._assignment.named else []
         unread = [f"Not read: the split{'s' * (len(left) > 1)} {', '.join(left)} of the data set."] if left else []

@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from triptych.config.schema import Columns
 from triptych.contracts import SPLITS, Example
-from triptych.datasets.tables.columns import Roles, id_cell, recognise, summary_cell, text_cell
+from triptych.datasets.tables.columns import Roles, id_cell, recognize, summary_cell, text_cell
 from triptych.datasets.tables.splits import assign_exact, read_claim
 from triptych.errors import DataError, ResultsError, shorten
 from triptych.storage.files import umask
@@ -111,7 +111,7 @@ def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) ->
     source = _table(data, where)
     if not source.names:
         raise DataError(f"{where} has no columns and no rows: documents with summaries are needed.")
-    roles = _recognise(source.names, columns, where)
+    roles = _recognize(source.names, columns, where)
     wanted = [name for name in (roles.id, roles.document, roles.summary) if name is not None]
     places = [source.names.index(name) for name in wanted]
     schema = pyarrow.schema([(name, pyarrow.string()) for name in wanted])
@@ -149,10 +149,10 @@ def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) ->
         )
 
 
-def _recognise(names: list[str], columns: Columns, where: str) -> Roles:
+def _recognize(names: list[str], columns: Columns, where: str) -> Roles:
     """Find the columns by role; if an error message names command-line options, add the Python equivalent."""
     try:
-        return recognise(names, columns, where)
+        return recognize(names, columns, where)
     except DataError as error:
         here = (
             ' In Python: settings={"columns.document": NAME, "columns.summary": NAME}.' if "--set" in str(error) else ""

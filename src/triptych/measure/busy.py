@@ -43,12 +43,12 @@ def _busy_counter(device: torch.device, processes: int) -> Counter | str:
         return f"{processes} processes worked, and each sees its own part alone"
     if device.type == "cpu":
         return Counter("processor time", time.process_time)
-    nvml = open_nvml(device) if device.type == "cuda" else f"nothing here shows the utilisation of {device.type}"
+    nvml = open_nvml(device) if device.type == "cuda" else f"nothing here shows the utilization of {device.type}"
     if isinstance(nvml, str):
         return nvml
     pynvml, handle = nvml
     try:
         share = integral(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
     except pynvml.NVMLError as error:
-        return f"NVML gives no utilisation here ({error})"
-    return Counter("NVML utilisation, integrated", share, integrates=True)
+        return f"NVML gives no utilization here ({error})"
+    return Counter("NVML utilization, integrated", share, integrates=True)

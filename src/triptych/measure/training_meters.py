@@ -76,7 +76,7 @@ class TrainingMeters:
         if not self.shared:
             return None
         return (
-            "other processes worked on the GPU in training: times, utilisation and energy are not this method's alone"
+            "other processes worked on the GPU in training: times, utilization and energy are not this method's alone"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -311,10 +311,10 @@ def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]
         raise ModelError(
             f"{name!r} wants attention code from the Hub, {asked}: remote code is never run. Remove the key."
         )
-    quantised = next((q for part in (config, text) if (q := getattr(part, "quantization_config", None))), None)
-    if quantised is not None:
+    quantized = next((q for part in (config, text) if (q := getattr(part, "quantization_config", None))), None)
+    if quantized is not None:
         method = (
-            quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
+            quantized.get("quant_method") if isinstance(quantized, dict) else getattr(quantized, "quant_method", None)
         )
         raise ModelError(
             f"The weights of {name!r} are quantized "

@@ -74,7 +74,7 @@ def search_figure(results: Results, labels: list[str]) -> Drawing | None:
             if ring := [point for point in points if point[0] == search.chosen]:
                 made = axes.plot(
                     *zip(*ring, strict=True),
-                    color=drawn.look(label).colour,
+                    color=drawn.look(label).color,
                     marker="o",
                     markersize=10,
                     markerfacecolor="none",
@@ -130,14 +130,14 @@ def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing |
 
 def _curve_panel(drawn: Canvas, axes: Axes, label: str, curves: LossCurves) -> None:
     """One method's training and validation losses, with the gap between them shaded."""
-    colour = drawn.look(label).colour
+    color = drawn.look(label).color
     if curves.train:
-        drawn.own(label, axes.plot(*zip(*curves.train, strict=True), color=colour, linewidth=0.7, alpha=0.6))
+        drawn.own(label, axes.plot(*zip(*curves.train, strict=True), color=color, linewidth=0.7, alpha=0.6))
     _line(drawn, axes, curves.validation, label, markers=30)
     gap = _gap(curves)
     if gap:
         steps, low, high = zip(*gap, strict=True)
-        drawn.own(label, [axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)])
+        drawn.own(label, [axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)])
     for points, what in ((curves.train, "training loss"), (curves.validation, "validation loss")):
         numbers = [(x, y, (formats.loss(y), formats.count(x))) for x, y in points]
         drawn.numbers(axes, label, f": {what} {{}} nats per target token at step {{}}", numbers)
@@ -301,7 +301,7 @@ def spending_figure(spendings: Sequence[Curves], labels: list[str]) -> Drawing |
                 text = f", seed {line.seed}: validation loss {{}} nats per target token, {spending.title} {{}}"
                 drawn.numbers(axes, line.label, text, [(x, y, (formats.loss(y), formats.si(x))) for x, y in points])
             for label in spending.absent:
-                axes.plot([], [], color=drawn.look(label).colour, label=short_name(label) + UNMEASURED)
+                axes.plot([], [], color=drawn.look(label).color, label=short_name(label) + UNMEASURED)
             axes.set_xlabel(spending.title)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.tick_params(labelleft=True)
@@ -398,14 +398,14 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
     digits = digits_of(tests[0].metric)
     for test in tests:
         place, name = pairs.index((test.a, test.b)), f"{test.a} − {test.b}"
-        colour, filled = _DECISIONS[decision_of(test)]
+        color, filled = _DECISIONS[decision_of(test)]
         made = axes.errorbar(
             [test.difference],
             [place],
             xerr=_ends(test.difference, test.low, test.high),
-            color=colour,
+            color=color,
             marker="o",
-            markerfacecolor=colour if filled else "white",
+            markerfacecolor=color if filled else "white",
             linestyle="none",
             capsize=2,
             markersize=4,
@@ -425,7 +425,7 @@ def _line(
     made = axes.plot(
         *zip(*points, strict=True),
         label=short_name(label) if named else None,
-        color=look.colour,
+        color=look.color,
         linestyle=look.line,
         marker=look.marker,
         markevery=max(1, len(points) // markers),
@@ -449,7 +449,7 @@ def _pareto_panel(
         score = formats.rouge_score(estimate.mean)
         if not row.trained:
             line = axes.axhline(
-                estimate.mean, color=look.colour, linestyle=look.line, linewidth=1, label=short_name(label)
+                estimate.mean, color=look.color, linestyle=look.line, linewidth=1, label=short_name(label)
             )
             drawn.own(label, [line])
             points = [(0.02, estimate.mean, (score, _range(estimate.low, estimate.high)))]
@@ -457,7 +457,7 @@ def _pareto_panel(
             continue
         if label not in costs:
             name = short_name(label) + UNMEASURED
-            axes.plot([], [], color=look.colour, marker=look.marker, linestyle="none", label=name)
+            axes.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=name)
             continue
         _point(drawn, axes, label, costs[label], estimate, filled=label in front)
         numbers = (score, _range(estimate.low, estimate.high), formats.si(costs[label]))
@@ -475,13 +475,13 @@ def _point(drawn: Canvas, axes: Axes, label: str, x: float, score: Estimate, fil
         [score.mean],
         yerr=_ends(score.mean, score.low, score.high),
         label=short_name(label),
-        color=look.colour,
+        color=look.color,
         marker=look.marker,
         linestyle="none",
         capsize=2.5,
         markersize=6,
         markeredgewidth=1.2,
-        markerfacecolor=look.colour if filled else "white",
+        markerfacecolor=look.color if filled else "white",
     )
     drawn.own(label, made.get_children())
 
@@ -515,7 +515,7 @@ def _scaling_line(
         points.append((size, mean))
         numbers.append((size, mean, (f"{size:,}", f"{mean:.{digits}f}", _range(low, high, digits))))
         if low is not None and high is not None:
-            drawn.own(label, axes.plot([size] * 2, [low, high], color=drawn.look(label).colour, linewidth=0.8))
+            drawn.own(label, axes.plot([size] * 2, [low, high], color=drawn.look(label).color, linewidth=0.8))
     _line(drawn, axes, tuple(points), label, markers=30)
     drawn.numbers(axes, label, f" on {{}} documents: {title} {{}}{{}}", numbers)
 
@@ -528,7 +528,7 @@ def _whisker(
         [mean],
         [place],
         xerr=_ends(mean, low, high),
-        color=look.colour,
+        color=look.color,
         marker=look.marker,
         linestyle="none",
         capsize=2.5,
@@ -564,8 +564,8 @@ def _cost_panel(drawn: Canvas, axes: Axes, values: dict[str, float | None], titl
         look = drawn.look(label)
         text = formats.si(value) if value else formats.NOT_MEASURED
         if value:
-            drawn.own(label, axes.plot([left, value], [place, place], color=look.colour, linewidth=1.6))
-            made = axes.plot([value], [place], color=look.colour, marker=look.marker, markersize=5, linestyle="none")
+            drawn.own(label, axes.plot([left, value], [place, place], color=look.color, linewidth=1.6))
+            made = axes.plot([value], [place], color=look.color, marker=look.marker, markersize=5, linestyle="none")
             drawn.own(label, made)
         axes.annotate(
             text,

@@ -9,7 +9,7 @@ from triptych.text.characters import showable
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-_COLOURS = {"#000000": "currentColor", "#ffffff": "var(--ground)", "#d9d9d9": "var(--line)"}  # ink, paper, grid
+_COLORS = {"#000000": "currentColor", "#ffffff": "var(--ground)", "#d9d9d9": "var(--line)"}  # ink, paper, grid
 
 
 def inline_svg(name: str, drawing: Drawing) -> str:
@@ -64,7 +64,7 @@ def _restyle(element: ElementTree.Element, fills: dict[str | None, str]) -> None
     style = element.get("style")
     if style is not None:
         style = re.sub(r"url\(#(\w+)\)", lambda found: fills.get(found[1], found[0]), style)
-        style = re.sub(r"#[0-9a-f]{6}", lambda found: _COLOURS.get(found[0], found[0]), style)
+        style = re.sub(r"#[0-9a-f]{6}", lambda found: _COLORS.get(found[0], found[0]), style)
         style = re.sub(r"font-family: [^;]*;? ?|font-size: 8px;? ?|stroke-dashoffset: 0;? ?", "", style)
         element.set("style", style.replace(": ", ":").replace("; ", ";").strip("; "))
     if element.get("transform", "").startswith("rotate(-0 "):

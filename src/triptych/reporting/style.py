@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 # Okabe and Ito's set without yellow, which is hard to see on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
@@ -15,7 +15,7 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 class Look:
     """Each of the four alone distinguishes a method, so that figures work in grayscale and without color vision."""
 
-    colour: str
+    color: str
     marker: str
     line: str | tuple
     hatch: str
@@ -49,7 +49,7 @@ def _variant_of(label: str) -> str:
 
 def _look(place: int) -> Look:
     return Look(
-        _COLOURS[place % len(_COLOURS)],
+        _COLORS[place % len(_COLORS)],
         _MARKERS[place % len(_MARKERS)],
         _LINES[place % len(_LINES)],
         _HATCHES[place % len(_HATCHES)],

@@ -160,9 +160,9 @@ def search_rates(
     return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (rates[0], rates[-1]), charged_to=charged_to)
 
 
-def next_rate(end: float, neighbour: float) -> float:
+def next_rate(end: float, neighbor: float) -> float:
     """The next rate beyond an end of a grid, by the ratio to its neighbor, rounded to two digits."""
-    return float(f"{end * end / neighbour:.2g}")
+    return float(f"{end * end / neighbor:.2g}")
 
 
 def sample(pairs: int, size: int, seed: int) -> list[int]:

@@ -17,7 +17,7 @@ from triptych.text import languages, words
 from triptych.text.sentences import split_sentences
 
 LEAD_SENTENCES = 3
-CAPITALISED_NOUNS = ("german",)  # languages in which capitalized words need not be names
+CAPITALIZED_NOUNS = ("german",)  # languages in which capitalized words need not be names
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f]\d+)*")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[.,'’\u00a0\u202f]\d{3})+")
 _UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -140,14 +140,14 @@ def marks(summary: str, article: Article, names: frozenset[str]) -> list[Mark]:
 
 def names_in(texts: Iterable[str], language: str = languages.ANY) -> frozenset[str]:
     """The words that are capitalized within a sentence in these texts and never written in lower case."""
-    capitalised, ordinary = set(), set()
+    capitalized, ordinary = set(), set()
     for text in texts:
         for word, begin, _ in _spans(text, language):
             if not text[begin].isupper():
                 ordinary.add(word)
             elif not _begins_sentence(text, begin):
-                capitalised.add(word)
-    return frozenset(capitalised - ordinary)
+                capitalized.add(word)
+    return frozenset(capitalized - ordinary)
 
 
 def num_words(text: str, language: str = languages.ANY) -> int:
@@ -204,7 +204,7 @@ def _is_known(word: str, article: Article) -> bool:
 
 def _is_name(text: str, word: str, begin: int, names: frozenset[str], language: str) -> bool:
     """Whether a word is capitalized and, at the beginning of a sentence, known to be a name."""
-    if not text[begin].isupper() or len(word) < 2 or language in CAPITALISED_NOUNS:
+    if not text[begin].isupper() or len(word) < 2 or language in CAPITALIZED_NOUNS:
         return False
     return word in names or not _begins_sentence(text, begin)
 

@@ -55,12 +55,12 @@ def model_card(model: TrainedModel, record: Record | None, measured: served.Meas
         f"{model.decoding.max_new_tokens} tokens. It was judged by ROUGE, which counts shared words and does not see "
         "whether a statement is true. What the base model learned from its own data, unwanted patterns included, is "
         "still there.",
-        "## Licence\n\n"
-        f"- Base model {code(name)}: its own licence applies to these weights. It was not determined: "
+        "## License\n\n"
+        f"- Base model {code(name)}: its own license applies to these weights. It was not determined: "
         "fill in `license` above.\n"
         f"- Data {code(portable_name(record.data.source) if record and record.data else 'not recorded')}: its own "
         "terms apply; not determined.",
-        "## Share\n\nNothing was uploaded when this folder was written. To publish it, after reading the licences: "
+        "## Share\n\nNothing was uploaded when this folder was written. To publish it, after reading the licenses: "
         "`hf upload USER/NAME FOLDER`.",
         f"Written by Triptych {__version__}.",
     ]

@@ -132,7 +132,7 @@ def _table(table: ReportTable) -> str:
     body = "".join(f"<tr>{''.join(_cells(table, row))}</tr>" for row in table.rows)
     return (
         f'<p class="caption" id="caption-{table.name}">{escape(table.caption)}</p>'
-        f'<div class="wide" tabindex="0" role="region" aria-labelledby="caption-{table.name}">'
+        f'<div class="wide" tabindex="0" role="region" aria-labeledby="caption-{table.name}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -517,9 +517,9 @@ def test_a_grid_that_was_continued_is_no_unequal_search(out: Path):
         ]
         for seed in (0, 1):
             edit_record(out, f"{label}/{seed}", lambda record, trials=trials: record["search"].update(trials=trials))
-    assert not [flag for flag in compare_results(read_results(out)).flags if "this favours those" in flag]
+    assert not [flag for flag in compare_results(read_results(out)).flags if "this favors those" in flag]
     edit_record(out, "full/0", lambda record: record["search"]["trials"][1].update(documents=90))
-    (flag,) = [flag for flag in compare_results(read_results(out)).flags if "this favours those" in flag]
+    (flag,) = [flag for flag in compare_results(read_results(out)).flags if "this favors those" in flag]
     assert "prompt-tuning 90, lora 91, full 135" in flag and "documents" in flag
 
 
@@ -822,7 +822,7 @@ def test_a_folder_given_twice_is_refused(out: Path):
 
 
 def test_a_run_copied_into_another_suite_is_refused(tmp_path: Path):
-    """The same run in two suites is recognised by its bit-equal loss."""
+    """The same run in two suites is recognized by its bit-equal loss."""
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("lora",))
     with pytest.raises(ResultsError, match="bit-equal"):

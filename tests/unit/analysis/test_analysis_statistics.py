@@ -32,8 +32,8 @@ def scores(seeds: int, documents: int, seed: int = 0, mean: float = 30.0, seed_s
 def test_one_seed_without_skew_is_scipys_paired_t():
     """For symmetric differences under one seed, p-value and interval are those of scipy's paired t-test."""
     half = rng(1).normal(0.4, 3, 60)
-    centre = half.mean()
-    values = np.concatenate([half, 2 * centre - half])  # symmetric about its mean
+    center = half.mean()
+    values = np.concatenate([half, 2 * center - half])  # symmetric about its mean
     a, b = values + 30, np.full(120, 30.0)
     one = i.difference(i.sample_of(a[None], ROUGE), i.sample_of(b[None], ROUGE))
     theirs = scipy.stats.ttest_rel(a, b)
@@ -182,14 +182,14 @@ def test_one_seed_is_sacrebleus():
             return base.Signature({"num_refs": 1})
 
     named = [(name, [repr(float(value)) for value in values]) for name, values in systems.items()]
-    randomised, resampled = (
+    randomized, resampled = (
         significance.PairedTest(named, {"mean": MeanOfDocuments()}, None, kind, n_samples=10_000)()[1]["mean"][1]
         for kind in ("ar", "bs")
     )
     one = samples({name: {"rouge1": values[None]} for name, values in systems.items()})
     (test,) = paired_tests(one, Analysis(), {"a": 1, "b": 1})
     assert 0.01 < test.p_value < 0.3
-    assert abs(test.p_value - randomised.p_value) < 0.01
+    assert abs(test.p_value - randomized.p_value) < 0.01
     interval = mean_estimate(one["b"]["rouge1"])
     assert (interval.high - interval.low) / 2 == pytest.approx(resampled.ci, rel=0.05)
 

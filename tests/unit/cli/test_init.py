@@ -42,7 +42,7 @@ def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
         assert f"{name} =" in text
 
 
-def test_recognised_columns_are_written_out():
+def test_recognized_columns_are_written_out():
     """Columns with usual names need no naming, and are written into the file for the reader to check."""
     Path("usual.csv").write_text(Path("tickets.csv").read_text().replace("Ticket text,the gist", "article,tl_dr"))
     assert cli.main(["init", "mine.toml", "--data", "usual.csv", "--model", "tiny"]) == 0
@@ -75,7 +75,7 @@ def test_a_slow_machine_gets_fewer_documents_and_a_fast_one_all(monkeypatch):
     ],
 )
 def test_what_cannot_be_used_is_refused_and_nothing_is_written(arguments, said, capsys):
-    """A wrong name, columns that are not recognised, a file that exists: one message, status 2, no file."""
+    """A wrong name, columns that are not recognized, a file that exists: one message, status 2, no file."""
     before = {path: path.read_bytes() for path in Path().iterdir()}
     assert cli.main(["init", *arguments]) == 2
     assert said in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_one_split_of_another_name_is_to_be_cut(repository):
 
 
 def test_several_splits_without_training_are_refused(repository):
-    """If no split is recognised as training data, the message lists the splits."""
+    """If no split is recognized as training data, the message lists the splits."""
     hub = Hub(name=repository({"default": {"north": ROWS["train"], "south": ROWS["test"]}}))
     with pytest.raises(DataError, match="no training split, only north, south"):
         hub.splits()

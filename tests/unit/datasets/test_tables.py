@@ -23,7 +23,7 @@ from triptych.config.reading import as_setting, parse_setting
 from triptych.config.schema import Columns
 from triptych.contracts import Example
 from triptych.datasets import open_dataset, tables
-from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe_tables, recognise
+from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe_tables, recognize
 from triptych.errors import DataError
 from triptych.results.records import SplitCounts
 
@@ -154,9 +154,9 @@ def test_two_files_for_one_split_are_refused(tmp_path):
         (["Article ID", "full text", "TL;DR", "TLDR"], Roles("Article ID", "full text", "TLDR")),
     ],
 )
-def test_usual_columns_are_recognised(names, roles):
+def test_usual_columns_are_recognized(names, roles):
     """Kaggle's and other common names are recognized, whatever other columns there are."""
-    assert recognise(names, Columns(), "x") == roles
+    assert recognize(names, Columns(), "x") == roles
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_usual_columns_are_recognised(names, roles):
 def test_columns_that_cannot_be_told(names, given, said):
     """For a missing or ambiguous column, the message gives the available columns and the option that names it."""
     with pytest.raises(DataError) as caught:
-        recognise(names, Columns(**given), "file.csv")
+        recognize(names, Columns(**given), "file.csv")
     assert all(part in str(caught.value) for part in ["file.csv: ", *said])
 
 

@@ -392,7 +392,7 @@ class FakeNvml:
         return self._answer("power", 200_000)
 
     def nvmlDeviceGetUtilizationRates(self, handle):
-        return self._answer("utilisation", types.SimpleNamespace(gpu=75, memory=10))
+        return self._answer("utilization", types.SimpleNamespace(gpu=75, memory=10))
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
         return self._answer("processes", ["this"] + ["another"] * self.others)
@@ -529,10 +529,10 @@ def test_nothing_is_told_where_the_system_does_not_count(monkeypatch):
     assert found.share == 0.0 and found.seconds == 0.0
 
 
-# Utilisation
+# Utilization
 
 
-def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
+def test_utilization_of_a_gpu_is_integrated(nvml, hand):
     """Busy seconds are NVML's utilization times the seconds of the phase; time between phases does not count."""
     nvml()
     busy = Busy(CUDA)
@@ -543,9 +543,9 @@ def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
     assert busy.seconds == pytest.approx(0.75 * 8) and busy.note is None
 
 
-def test_utilisation_that_cannot_be_measured_says_why(nvml):
+def test_utilization_that_cannot_be_measured_says_why(nvml):
     """Without a meter, on another kind of device, or with several processes, utilization is None with the reason."""
-    nvml("utilisation")
+    nvml("utilization")
     for busy, reason in (
         (Busy(CUDA), "Not Supported"),
         (Busy(torch.device("mps")), "mps"),
@@ -556,7 +556,7 @@ def test_utilisation_that_cannot_be_measured_says_why(nvml):
         assert busy.seconds is None and busy.note.startswith("not measured: ") and reason in busy.note
 
 
-def test_utilisation_of_a_cpu_is_processor_time():
+def test_utilization_of_a_cpu_is_processor_time():
     """On a CPU, busy seconds are processor time: work counts, sleep does not."""
     busy = Busy(torch.device("cpu"))
     with busy.phase():

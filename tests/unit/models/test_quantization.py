@@ -47,7 +47,7 @@ def bitsandbytes():
 
 
 @pytest.fixture
-def quantised(world, bitsandbytes) -> BaseModel:
+def quantized(world, bitsandbytes) -> BaseModel:
     """Each family in turn, in 4 bits."""
     return BaseModel(str(world.folder), quantization="nf4")
 
@@ -124,7 +124,7 @@ def test_a_head_of_its_own_is_the_models_own_weight(gpt2):
 
 
 @pytest.mark.parametrize("family", ["Falcon", "Mamba"])
-def test_families_that_cannot_be_quantised_are_refused(family):
+def test_families_that_cannot_be_quantized_are_refused(family):
     """A family without matrices of the usual kinds, or with other computations, is refused by its structure."""
     if family == "Mamba":
         from transformers import MambaConfig, MambaForCausalLM
@@ -171,9 +171,9 @@ def test_an_adapter_serves_on_the_base_that_it_was_trained_on(world):
 # --- exact, with the library ---
 
 
-def test_matrices_of_the_blocks_alone_are_in_4_bits(quantised, world):
+def test_matrices_of_the_blocks_alone_are_in_4_bits(quantized, world):
     """The matrices of all blocks are quantized; head, embeddings, norms, biases and counts are unchanged."""
-    model, plain = quantised.load(), replace(quantised, quantization="none").load()
+    model, plain = quantized.load(), replace(quantized, quantization="none").load()
     layers = dict(quantized_layers(model))
     assert len(layers) == 3 * (4 if isinstance(world.prototype, GPT2LMHeadModel) else 7)
     assert not is_quantized(model.get_output_embeddings()) and not is_quantized(model.get_input_embeddings())
@@ -188,27 +188,27 @@ def test_matrices_of_the_blocks_alone_are_in_4_bits(quantised, world):
     assert four_bits < said["base_bytes"] < four_bits + 0.02 * numbers + 10 * len(layers)
 
 
-def test_what_a_method_adds_does_not_count_as_the_base(quantised, world):
+def test_what_a_method_adds_does_not_count_as_the_base(quantized, world):
     """LoRA, whose layers present the wrapped weights as their own, does not change the base's reported size."""
-    model = quantised.load().requires_grad_(False)
+    model = quantized.load().requires_grad_(False)
     before = quantization.describe("nf4", model)
     adapted = under_engine(world, model, "lora").adapted
     assert adapted.trained_parameters() and quantization.describe("nf4", adapted.parts.model) == before
 
 
 @pytest.mark.parametrize("kind", FROZEN_BASE)
-def test_every_method_on_a_frozen_base_computes_as_with_dequantised_weights(quantised, world, kind):
+def test_every_method_on_a_frozen_base_computes_as_with_dequantized_weights(quantized, world, kind):
     """Losses and gradients on 4-bit weights are those on plain weights with the dequantized values."""
-    found = losses_and_gradients(under_engine(world, quantised.load(), kind), world.pairs[:3])
-    wanted = losses_and_gradients(under_engine(world, quantised.load_plain(), kind), world.pairs[:3])
+    found = losses_and_gradients(under_engine(world, quantized.load(), kind), world.pairs[:3])
+    wanted = losses_and_gradients(under_engine(world, quantized.load_plain(), kind), world.pairs[:3])
     torch.testing.assert_close(found[0], wanted[0], rtol=1e-6, atol=1e-6)
     for mine, other in zip(found[1], wanted[1], strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
-def test_an_evaluation_changes_nothing(quantised, world):
+def test_an_evaluation_changes_nothing(quantized, world):
     """An evaluation neither changes the weights nor blocks later gradients through them."""
-    model = under_engine(world, quantised.load(), "prompt-tuning")
+    model = under_engine(world, quantized.load(), "prompt-tuning")
     before = losses_and_gradients(model, world.pairs[:3])
     with torch.no_grad():
         for _ in range(2):
@@ -217,10 +217,10 @@ def test_an_evaluation_changes_nothing(quantised, world):
     assert torch.equal(again[0], before[0]) and torch.equal(again[1][0], before[1][0]) and before[1][0].any()
 
 
-def test_in_bf16_products_take_the_type_of_plain_layers(quantised):
+def test_in_bf16_products_take_the_type_of_plain_layers(quantized):
     """Under autocast a 4-bit layer's output is bf16, close to that of plain layers; narrowing does not change its
     bytes."""
-    model, plain = quantised.load(), quantised.load_plain()
+    model, plain = quantized.load(), quantized.load_plain()
     stored = [layer.weight.data.clone() for _, layer in quantized_layers(model)]
     for each in (model, plain):
         cast_frozen_matrices(each.requires_grad_(False), torch.bfloat16)
@@ -235,9 +235,9 @@ def test_in_bf16_products_take_the_type_of_plain_layers(quantised):
     assert all(torch.equal(a, layer.weight) for a, (_, layer) in zip(stored, quantized_layers(model), strict=True))
 
 
-def test_loaded_runs_share_the_4_bit_weights(quantised):
+def test_loaded_runs_share_the_4_bit_weights(quantized):
     """A model that shares another's tensors has the same 4-bit weights and scales in memory, and the same logits."""
-    model = quantised.load().requires_grad_(False)
+    model = quantized.load().requires_grad_(False)
     shared = share_tensors(model)
     pairs = list(zip(quantized_layers(model), quantized_layers(shared), strict=True))
     assert pairs
@@ -248,10 +248,10 @@ def test_loaded_runs_share_the_4_bit_weights(quantised):
         assert torch.equal(model(IDS).logits, shared(IDS).logits)
 
 
-def test_summaries_are_those_of_dequantised_weights_without_merging(quantised, world):
+def test_summaries_are_those_of_dequantized_weights_without_merging(quantized, world):
     """On 4-bit weights LoRA is not merged for summaries, and a note says so; the tokens are the same."""
     written = []
-    for model in (quantised.load(), quantised.load_plain()):
+    for model in (quantized.load(), quantized.load_plain()):
         engine = under_engine(world, model, "lora")
         draw = torch.Generator().manual_seed(1)
         for name, parameter in engine.adapted.trained_parameters().items():
@@ -283,12 +283,12 @@ def test_damaged_weights_are_refused(gpt2, bitsandbytes, tmp_path):
         BaseModel(str(tmp_path), quantization="nf4").load()
 
 
-def test_a_quantised_folder_stays_refused(gpt2, bitsandbytes, tmp_path):
+def test_a_quantized_folder_stays_refused(gpt2, bitsandbytes, tmp_path):
     """A folder that is already quantized is refused as without the library, and the message says how to quantize
     here."""
     config = json.loads((gpt2.folder / "config.json").read_text())
-    quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    (tmp_path / "config.json").write_text(json.dumps(quantised))
+    quantized = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (tmp_path / "config.json").write_text(json.dumps(quantized))
     (tmp_path / "model.safetensors").write_bytes((gpt2.folder / "model.safetensors").read_bytes())
     for kind in ("none", "nf4"):
         with pytest.raises(ModelError, match=r'are quantized \(bitsandbytes\).*model_quantization = "nf4" stores it'):

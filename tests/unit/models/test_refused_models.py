@@ -360,7 +360,7 @@ def test_embeddings_in_every_block_are_told(kind, settings):
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
-def test_a_quantised_folder_is_named(tmp_path, method):
+def test_a_quantized_folder_is_named(tmp_path, method):
     """A quantized model is refused by its kind of quantization, with the alternative, without any package for it."""
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     config = json.loads((tmp_path / "m/config.json").read_text())

@@ -102,7 +102,7 @@ def test_pdf_has_every_part(written: Path) -> None:
         "Soft prompts",
         "Efficiency and scale",
         "Principles of LoRA",
-        "expressiveness and generalisation",
+        "expressiveness and generalization",
         "Limits",
         "Provenance",
         "References",

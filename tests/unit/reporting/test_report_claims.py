@@ -320,7 +320,7 @@ def test_an_order_of_one_seed_is_of_the_trained_models(name: str, seeds: int) ->
     assert claim is not None and claim.text.endswith(OF_MODELS) == (seeds == 1)
 
 
-def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
+def test_orders_name_the_neighbors_that_are_not_shown_to_differ() -> None:
     """An order by R-1 or loss says which neighbors are not shown to differ, or that each differs from the next."""
     comparison = make_comparison(make_results(seeds=(0, 1, 2)))
     order = ["prompt-tuning", "last-layers", "lora"]
@@ -337,9 +337,9 @@ def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
     means = ", ".join(f"{label} ({comparison.rows[label].rouge1.mean:.2f})" for label in order)
     start = f"By mean test R-1, the three methods under study rank, from lowest to highest: {means}; "
     assert apart["method-order"] == start + "each differs significantly from the next."
-    assert close["method-order"] == start + "these neighbours do not differ significantly: last-layers and lora."
+    assert close["method-order"] == start + "these neighbors do not differ significantly: last-layers and lora."
     assert apart["loss-order"].endswith("; each differs significantly from the next.")
-    assert close["loss-order"].endswith("; these neighbours do not differ significantly: lora and last-layers.")
+    assert close["loss-order"].endswith("; these neighbors do not differ significantly: lora and last-layers.")
     assert "not differ significantly" not in apart["best-loss"] + apart["against-lead"]
     near = claims(RESULTS, deciding([{"full", "lora"}, {"full", "last-layers"}]))
     assert find(near, "best-loss").text.endswith("; lora and last-layers do not differ significantly.")

@@ -46,7 +46,7 @@ def test_page_and_print_show_the_same_figure(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_figure_takes_on_the_colours_of_the_page(name: str) -> None:
+def test_a_figure_takes_on_the_colors_of_the_page(name: str) -> None:
     """No ink is black and no background white: both follow the page's light or dark mode."""
     assert not re.search(r"#000000|#ffffff|\bblack\b|\bwhite\b", inline_svg(name, ALL[name]))
 
@@ -113,7 +113,7 @@ def test_a_method_looks_the_same_in_every_report() -> None:
     alone, among = looks(["full", "lora"]), looks(["untuned", "ia3", "lora-r4", "lora", "full", "prompt-tuning-50"])
     assert alone["full"] == among["full"] and alone["lora"] == among["lora"] == looks(["lora-r16"])["lora-r16"]
     assert among["prompt-tuning-50"] == looks(["prompt-tuning"])["prompt-tuning"]
-    for part in ("colour", "marker", "line", "hatch"):
+    for part in ("color", "marker", "line", "hatch"):
         assert len({getattr(look, part) for look in among.values()}) == len(among)
 
 

@@ -132,7 +132,7 @@ SENTENCES = {
     ),
     "method-order": (
         "By mean test R-1, the three methods under study rank, from lowest to highest: prompt-tuning (21.00), "
-        "last-layers (27.50), lora (32.25); these neighbours do not differ significantly: last-layers and lora. With "
+        "last-layers (27.50), lora (32.25); these neighbors do not differ significantly: last-layers and lora. With "
         "one training seed of lora, this is about the trained models, not the methods."
     ),
     "against-lead": (
@@ -153,7 +153,7 @@ SENTENCES = {
     ),
     "loss-order": (
         "The trained methods by test loss, lowest first: full (2.6000), lora (2.7000), last-layers (2.8000), "
-        "prompt-tuning (3.2000); these neighbours do not differ significantly: full and lora; lora and last-layers. "
+        "prompt-tuning (3.2000); these neighbors do not differ significantly: full and lora; lora and last-layers. "
         "With one training seed of lora, this is about the trained models, not the methods."
     ),
     "loss-and-rouge": (
@@ -225,7 +225,7 @@ SENTENCES = {
     ),
     "loss-and-optimizer": (
         "The loss is the cross-entropy of the summary's tokens, given the document: minus the log-likelihood of the "
-        "summary, the same for every method. It is minimised by AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = "
+        "summary, the same for every method. It is minimized by AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = "
         "0.999, ε = 10⁻⁸), with a weight decay of 0 and 0.01 on matrices. Its steps are scaled for each parameter by "
         "the size of past gradients, so that one optimizer works for a prompt of a few vectors and for a whole "
         "network."

@@ -903,7 +903,7 @@ def test_a_model_card_says_what_it_is(finished, tmp_path):
         f"`{Path(record.config['model']).name}`",
         "Synthetic",
         "## Limits",
-        "## Licence",
+        "## License",
         "Nothing was uploaded",
         f"{record.loss.test:.4f}",
     ):

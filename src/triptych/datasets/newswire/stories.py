@@ -26,10 +26,10 @@ class Kind:
     slots: Mapping[str, Slot]
     openings: tuple[str, ...]
     facts: tuple[Fact, ...]
-    colour: tuple[str, ...]
+    color: tuple[str, ...]
 
 
-COLOUR = (
+COLOR = (
     '"[I have never seen anything like it|It still does not feel real|Nobody here will forget this|'
     'We are all talking about it]," [said|recalled] {witness}, a local {trade}.',
     '"[People want answers|This was bound to happen sooner or later|It could have gone either way]," '
@@ -132,7 +132,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "Forecasters had [issued|put out] a warning {figure} hours [earlier|before], [but many ignored "
             "it|and schools were shut].",
             "Ferries [stayed|remained] in [port|harbour] and [trains|buses] to {elsewhere} were [cancelled|suspended].",
@@ -222,7 +222,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "Jurors [deliberated|were out] for {hours} hours, [sending two notes|asking once for a transcript].",
             "The case [drew|attracted] [crowds|camera teams] from as far [away |]as {elsewhere}.",
             "The courthouse, [built of red brick|a grey block], was last [so full|this busy] in {month}.",
@@ -308,7 +308,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "A crowd of {crowd} [braved|put up with] [the drizzle|a biting wind], [singing|waving scarves] throughout.",
             "The referee, [in charge of|handling] only a second match at this level, [showed|handed out] three yellow cards.",
             "[Next|Next week] comes a [trip|journey] to {elsewhere}, where [nobody|no visitor] has won since {month}.",
@@ -393,7 +393,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "[Regulators|Competition officials] in {elsewhere} [will look at|must still approve] the "
             "[deal|terms], a matter of {figure} days [as a rule|on average].",
             "[Analysts|Bankers] at {paper} [said|thought] the [sector|industry] was [ripe for|in need of] "
@@ -484,7 +484,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "The [assembly|parliament] has {seats} seats, [a third of which|many of which] were not [at "
             "stake|contested] this time.",
             "[Observers|Monitors] from {elsewhere} [saw|noted] [no|few] [serious|grave] irregularities.",
@@ -573,7 +573,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "[Participants|Subjects] were [of all ages|recruited in {elsewhere}], and [a few|some] [dropped out|moved away].",
             "{illness} [affects|troubles] [roughly|around] {figure} in a thousand [people|adults], [figures "
             "show|by official count].",
@@ -657,7 +657,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "[Fully fuelled|On the pad], it [weighed|came to] {mass} tonnes, [about as much as|the weight of] a "
             "[small ship|dozen locomotives].",
             "[A tracking station|An antenna] near {elsewhere} [picked up|received] [its|the first] signal after "
@@ -740,7 +740,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "The [alarm|alarm system] [dates|dated] from a time when the [building|house] was [a bank|a town "
             "hall] and had failed twice.",
             "[Border posts|Airports] and the port of {elsewhere} [were alerted|have been told to look out].",
@@ -827,7 +827,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "[Buses|Taxis] to {elsewhere} were [full|packed], and [some|many] [shared cars|set off on foot].",
             "[Shops|Cafes] in the station [sold|counted] {figure} [coffees|rolls] where they usually [sell|serve] hundreds.",
             "The last [dispute|stoppage] of this kind, [in {month}|years ago], [fizzled out|was settled] after {figure} hours.",
@@ -912,7 +912,7 @@ STORIES: Mapping[str, Kind] = {
                 ),
             ),
         ),
-        colour=(
+        color=(
             "[No rain|Hardly any rain] has fallen [in the region|there] for {figure} days, and [none|little] is "
             "[forecast|in sight].",
             "[Horses|Cattle] were [driven|taken] to [pastures|fields] near {elsewhere}.",

@@ -11,7 +11,7 @@ from triptych.contracts import SPLITS
 from triptych.datasets.newswire.drawing import between, pick, shuffled
 from triptych.datasets.newswire.names import PRETRAIN
 from triptych.datasets.newswire.slots import COMMON_SLOTS, Forms, Slot, company, person, place
-from triptych.datasets.newswire.stories import COLOUR, STORIES
+from triptych.datasets.newswire.stories import COLOR, STORIES
 from triptych.errors import DataError
 
 KINDS = tuple(STORIES)
@@ -98,7 +98,7 @@ def write_story(split: str, index: int, seed: int = 0) -> Story:
     wanted = between(rng, SHORTEST_ARTICLE, LONGEST_ARTICLE)
     length = len(opening.split()) + sum(len(body.split()) for body in bodies)
     gaps: list[list[str]] = [[] for _ in reported]
-    for template in shuffled(rng, (*COLOUR, *story.colour)):
+    for template in shuffled(rng, (*COLOR, *story.color)):
         if length >= wanted:
             break
         sentence = fill(rng, template, facts)

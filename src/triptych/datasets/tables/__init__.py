@@ -20,7 +20,7 @@ from triptych.datasets.tables.columns import (
     check_single,
     id_cell,
     list_notes,
-    recognise,
+    recognize,
     summary_cell,
     text_cell,
 )
@@ -47,7 +47,7 @@ __all__ = [
     "id_cell",
     "is_table",
     "read_lines",
-    "recognise",
+    "recognize",
     "text_cell",
 ]
 
@@ -159,7 +159,7 @@ class Tables(Dataset):
 
     def _roles(self, file: File) -> Roles:
         names = column_names(file)
-        return recognise(names, self.columns, str(file), remark(file, names))
+        return recognize(names, self.columns, str(file), remark(file, names))
 
 
 def describe_tables(path: Path, columns: Columns = _USUAL) -> Description:
@@ -173,7 +173,7 @@ def describe_tables(path: Path, columns: Columns = _USUAL) -> Description:
     descriptions = []
     for split, files in layout.splits.items():
         names = column_names(files[0])
-        roles = recognise(names, columns, str(files[0]), remark(files[0], names))
+        roles = recognize(names, columns, str(files[0]), remark(files[0], names))
         rows, first = 0, None
         for example in tables.examples(split):
             rows += 1

@@ -90,7 +90,7 @@ class Roles:
         return found if self.id is None else {**found, "id": self.id}
 
 
-def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = "") -> Roles:
+def recognize(names: Sequence[str], columns: Columns, where: str, remark: str = "") -> Roles:
     """Find the document and summary columns by the given names, else by their usual names.
 
     Usual names match regardless of spaces, hyphens, underscores and case.

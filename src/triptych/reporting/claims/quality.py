@@ -56,7 +56,7 @@ def method_order(comparison: Comparison) -> str | None:
     return (
         f"By mean test R-1, the {formats.count_in_words(len(order)).lower()} methods under study rank, from lowest to "
         "highest: "
-        f"{_ranked(comparison, order, 'rouge1.mean')}; {_neighbours(comparison, order, 'rouge1')}"
+        f"{_ranked(comparison, order, 'rouge1.mean')}; {_neighbors(comparison, order, 'rouge1')}"
     )
 
 
@@ -120,7 +120,7 @@ def loss_order(comparison: Comparison) -> str | None:
         return None
     return (
         f"The trained methods by test loss, lowest first: {_ranked(comparison, order, 'loss.test')}; "
-        f"{_neighbours(comparison, order, 'loss')}"
+        f"{_neighbors(comparison, order, 'loss')}"
     )
 
 
@@ -226,11 +226,11 @@ def _ranked(comparison: Comparison, order: list[str], path: str) -> str:
     return ", ".join(f"{label} ({cell(comparison, label, path)})" for label in order)
 
 
-def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
+def _neighbors(comparison: Comparison, order: list[str], metric: str) -> str:
     """Which neighbors in an order are not shown to differ; with one seed, that this says nothing about methods."""
     close = [f"{a} and {b}" for a, b in pairwise(order) if not shown_to_differ(comparison.tests, metric, a, b)]
     found = (
-        f"these neighbours do not differ significantly: {'; '.join(close)}."
+        f"these neighbors do not differ significantly: {'; '.join(close)}."
         if close
         else "each differs significantly from the next."
     )

@@ -27,7 +27,7 @@ def loss_and_optimizer(results: Results) -> str | None:
     }
     return (
         "The loss is the cross-entropy of the summary's tokens, given the document: minus the log-likelihood of the "
-        f"summary, the same for every method. It is minimised by {optimizers[results.suite.training.optimizer]}."
+        f"summary, the same for every method. It is minimized by {optimizers[results.suite.training.optimizer]}."
     )
 
 

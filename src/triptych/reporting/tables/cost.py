@@ -13,7 +13,7 @@ def training_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "bonus",
-        "Training time and parameters, means over seeds. Training time is the sum of the synchronised optimizer steps; "
+        "Training time and parameters, means over seeds. Training time is the sum of the synchronized optimizer steps; "
         "it excludes preparation (including building a trunk cache), evaluation, the search and saving checkpoints.",
         [
             Column("Training time", cost_of("train_seconds"), formats.seconds),
@@ -49,14 +49,14 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
         "compute",
         f"Training compute on {num_devices} {name} {'device' if num_devices == 1 else 'devices'}. Executed and plain "
         "FLOPs are computed from passes counted at dispatch; plain FLOPs are those of the same training without the "
-        f"exact speed-ups. Utilisation is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} in use; "
+        f"exact speed-ups. Utilization is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} in use; "
         "the rate is executed FLOPs per device-second. Peak memory is the peak during training, including the weights; "
         "added is how far it exceeds the memory in use before the first step. "
         f"{'It is the memory handed out by the allocator.' if device == 'cuda' else _MEMORY}"
         f"{'' if measured else ' Energy was not measured.'}",
         [
             Column("GPU-seconds" if device == "cuda" else "Core-seconds", cost_of("device_seconds"), _tenths),
-            Column("Utilisation", busy, formats.share),
+            Column("Utilization", busy, formats.share),
             Column("Executed", cost_of("train_flops"), _flops, width=1.3),
             Column("Plain", cost_of("plain_flops"), _flops, width=1.3),
             Column(
