@@ -20,7 +20,7 @@ COMMAND = "python scripts/package_map.py --write"
 
 
 def layers() -> list[list[str]]:
-    """The layers of the import contract in pyproject.toml, top down, as names of wings and modules."""
+    """The layers of the import contract in pyproject.toml, top down, as names of packages and modules."""
     settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     (contract,) = (contract for contract in contracts if contract["type"] == "layers")
@@ -34,18 +34,18 @@ def summary(path: Path) -> str:
 
 
 def source(name: str) -> Path:
-    """The file whose docstring describes a wing or a top-level module."""
-    wing = PACKAGE / name
-    return wing / "__init__.py" if wing.is_dir() else wing.with_suffix(".py")
+    """The file whose docstring describes a package or a top-level module."""
+    package = PACKAGE / name
+    return package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
 
 
 def title(name: str) -> str:
-    """The name of a wing or module in the map: `engine/`, `errors.py`."""
+    """The name of a package or module in the map: `engine/`, `errors.py`."""
     return f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py"
 
 
 def modules(folder: Path) -> list[Path]:
-    """The modules of a wing; a package inside it is listed before its modules."""
+    """The modules of a package; a package inside it is listed before its modules."""
     found = []
     for path in sorted(folder.iterdir()):
         if (path / "__init__.py").is_file():
@@ -56,7 +56,7 @@ def modules(folder: Path) -> list[Path]:
 
 
 def tree() -> str:
-    """The map: for each layer, a table of each wing's modules."""
+    """The map: for each layer, a table of each package's modules."""
     parts = []
     for number, layer in enumerate(layers(), 1):
         parts.append(f"### Layer {number}: {', '.join(f'`{name}`' for name in layer)}")

@@ -254,7 +254,7 @@ def _note(name: str, value: Any) -> str:
             if value.get("first_block")
             else ""
         )
-    if name == "sharding":  # said in a sentence next to the table
+    if name in ("sharding", "prompt", "warnings"):  # among the limits of the results and the method's options
         return ""
     if name in ("recomputed_blocks", "restarted"):
         return str(value)
@@ -323,13 +323,22 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         *([("Data commit", every(commits))] if commits else []),
         ("Data fingerprint", every(data)),
         ("Device and precision", every(f"{one.device}, {one.precision}" for one in known)),
-        ("Hardware", every(one.hardware for one in known)),
+        ("Hardware", every(_hardware(one.hardware) for one in known)),
         ("Versions", every(one.versions for one in known)),
         ("ROUGE", comparison.signature or "not recorded"),
         ("Peak memory is", every(_MEMORY_KINDS.get(kind, kind) for kind in kinds)),
         ("Energy", every(energy) if energy else "see the table"),
     ]
     return [{"key": key, "text": text} for key, text in pairs]
+
+
+def _hardware(hardware: dict[str, Any]) -> str:
+    """The machine in words: sizes in GB."""
+    return ", ".join(
+        f"{name.removesuffix('_bytes').removeprefix('num_').replace('_', ' ')} "
+        f"{formats.quantity(value, 'bytes') if name.endswith('_bytes') else _plain(value)}"
+        for name, value in hardware.items()
+    )
 
 
 def _quantized(results: Results) -> str:

@@ -17,6 +17,7 @@ from triptych.text.measures import HEADINGS, ROUGE, digits_of
 
 _LOG_FROM = 8  # maximum ratio of costs on a linear axis; wider ranges get a logarithmic one
 _TALLEST = 8.5  # inches: a figure and its caption fit on a page
+_WIDEST = 3  # an interval is shown up to this multiple of the largest difference
 _MOST_PAIRS = 21  # maximum in a figure of differences; if there are more, only the most telling are shown
 _DECISIONS = {"different": ("#0072B2", True), "equivalent": ("#009E73", True), "undecided": ("#808080", False)}
 _COSTS: tuple[tuple[str, str, Callable[[RowSummary], float | None]], ...] = (
@@ -356,31 +357,39 @@ def intervals_figure(comparison: Comparison) -> Drawing:
 
 def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawing | None:
     """Differences between methods with their intervals and the margin, one panel per measure; None without tests."""
-    tests = {measure: _shown_tests(comparison, measure, measures[0]) for measure in measures}
-    pairs = list(dict.fromkeys((test.a, test.b) for of in tests.values() for test in of))
+    tests = _shown_tests(comparison, measures)
+    pairs = list(dict.fromkeys((test.a, test.b) for test in tests))
     if not pairs:
         return None
-    shown = [measure for measure in measures if tests[measure]]
+    shown = [measure for measure in measures if any(test.metric == measure for test in tests)]
     names = [f"{a} − {b}" for a, b in pairs]
     with canvas(names, min(0.7 + 0.17 * len(pairs), _TALLEST)) as drawn:
         for number, (measure, axes) in enumerate(
             zip(shown, drawn.figure.subplots(1, len(shown), squeeze=False).flat, strict=True)
         ):
-            _difference_panel(drawn, axes, tests[measure], pairs)
+            _difference_panel(drawn, axes, [test for test in tests if test.metric == measure], pairs)
             _named_places(axes, [f"{short_name(a)} − {short_name(b)}" for a, b in pairs], number == 0)
             unit = "nats" if measure == "loss" else "points of F1"
             axes.set_xlabel(f"difference in {HEADINGS[measure]} ({unit})")
         return drawn.finish()
 
 
-def _shown_tests(comparison: Comparison, measure: str, judge: str) -> list[PairedTest]:
-    """The tests on a measure; if too many, only those between trained methods, then those with the best by `judge`."""
-    tests = [test for test in comparison.tests if test.metric == measure]
+def _shown_tests(comparison: Comparison, measures: Sequence[str]) -> list[PairedTest]:
+    """The tests on these measures.
+
+    If there are too many pairs, only those of trained methods, and if these are too many, only those with the best
+    method by the first measure.
+    """
+    tests = [test for test in comparison.tests if test.metric in measures]
     trained = {label for label, row in comparison.rows.items() if row.trained}
-    if len(tests) > _MOST_PAIRS:
+
+    def too_many() -> bool:
+        return len({(test.a, test.b) for test in tests}) > _MOST_PAIRS
+
+    if too_many():
         tests = [test for test in tests if {test.a, test.b} <= trained] or tests
-    if len(tests) > _MOST_PAIRS:
-        best = next(label for label in ranking(comparison.rows, judge) if label in trained or not trained)
+    if too_many():
+        best = next(label for label in ranking(comparison.rows, measures[0]) if label in trained or not trained)
         tests = [test for test in tests if best in (test.a, test.b)]
     return tests
 
@@ -391,9 +400,9 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
         axes.axvspan(-margin, margin, color="#d9d9d9", linewidth=0)
     axes.axvline(0, color="black", linewidth=0.8)
     # An interval may be much wider than all differences; then it extends beyond the panel.
-    largest = max(abs(test.difference) for test in tests)
-    ends = sorted(max(abs(test.low or 0), abs(test.high or 0)) for test in tests)
-    limit = 1.1 * max(largest, ends[len(ends) // 2], margin or 0) or 1.0
+    largest = max(margin or 0, *(abs(test.difference) for test in tests))
+    widest = max(max(abs(test.low or 0), abs(test.high or 0)) for test in tests)
+    limit = 1.05 * max(largest, min(widest, _WIDEST * largest)) or 1.0
     axes.set_xlim(-limit, limit)
     digits = digits_of(tests[0].metric)
     for test in tests:

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
-# Okabe and Ito's set without yellow, which is hard to see on white.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
+# Okabe and Ito's set with gray instead of yellow, which is hard to see on white.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C8C8C")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 2, 2)))
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Each of the four alone distinguishes a method, so that figures work in grayscale and without color vision."""
+    """Each of the four alone distinguishes up to eight methods: figures work in grayscale and without color vision."""
 
     color: str
     marker: str

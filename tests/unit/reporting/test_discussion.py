@@ -84,10 +84,9 @@ SHARED = {
         "once, seems to be learned first, and the choice of words, which the loss measures, later."
     ),
     "stopping-and-length": (
-        "Summaries cut off at the limit of new tokens: lora (2.0%) and full (0.0%) stop; for untuned, the share is "
-        "95.0%. Compared with the references' 41.0 words, summaries are about as long: lora (40.0) and full (41.0). "
-        "Shorter summaries lose recall and gain precision, so part of a difference in ROUGE between methods can be due "
-        "to length."
+        "Share of summaries cut off at the limit of new tokens: lora 2.0%, full 0.0%, untuned 95.0%. Compared with "
+        "the references' 41.0 words, summaries are about as long: lora (40.0) and full (41.0). Shorter summaries lose "
+        "recall and gain precision, so part of a difference in ROUGE between methods can be due to length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: lora 30.0%, full 40.0%; longest run of copied words: lora 12.0, full "

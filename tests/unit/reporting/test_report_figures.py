@@ -113,8 +113,10 @@ def test_a_method_looks_the_same_in_every_report() -> None:
     alone, among = looks(["full", "lora"]), looks(["untuned", "ia3", "lora-r4", "lora", "full", "prompt-tuning-50"])
     assert alone["full"] == among["full"] and alone["lora"] == among["lora"] == looks(["lora-r16"])["lora-r16"]
     assert among["prompt-tuning-50"] == looks(["prompt-tuning"])["prompt-tuning"]
-    for part in ("color", "marker", "line", "hatch"):
-        assert len({getattr(look, part) for look in among.values()}) == len(among)
+    preset = ["untuned", "untuned-chat", "lead-3", "prompt-tuning", "lora", "last-layers", "last-head", "full"]
+    for many in (among, looks(preset)):
+        for part in ("color", "marker", "line", "hatch"):
+            assert len({getattr(look, part) for look in many.values()}) == len(many)
 
 
 def test_what_is_far_from_the_trained_methods_is_beyond_a_break() -> None:
@@ -143,3 +145,32 @@ def test_figures_of_many_rows_fit_on_a_page() -> None:
     heights = {name: float(ElementTree.fromstring(one.svg).get("viewBox").split()[3]) for name, one in drawings.items()}
     assert heights and all(height <= 72 * 8.6 for height in heights.values()), heights
     assert len(drawings["differences"].labels) == 29
+
+
+def test_panels_of_differences_show_the_same_pairs() -> None:
+    """With too many pairs for one figure, each panel shows all pairs of trained methods and no others."""
+    kinds = {"untuned-chat": "untuned", "last-head": "last-layers"}
+    labels = ("untuned", "untuned-chat", "lead-3", "prompt-tuning", "lora", "last-layers", "last-head", "full")
+    results = make_results(labels, kinds=kinds)
+    series = figures(results, make_comparison(results))["differences"].series
+    shown = [[one.row for one in series if measure in one.text] for measure in ("R-1", "Test loss")]
+    assert shown[0] == shown[1] == list(range(10))
+
+
+def test_whole_intervals_are_shown() -> None:
+    """With one seed, where intervals are no wider than a few differences, they end within their panel."""
+    results = make_results()
+    root = ElementTree.fromstring(figures(results, make_comparison(results))["differences"].svg)
+    panels = [group for group in root.iter(f"{SVG}g") if re.fullmatch(r"axes_\d+", group.get("id", ""))]
+    assert len(panels) == 2
+    for panel in panels:
+        left, right = extent(next(panel.iter(f"{SVG}path")))
+        lines = [path for path in panel.iter(f"{SVG}path") if path.get("clip-path")]
+        bars = [line for line in lines if "fill: none" in line.get("style")]
+        assert bars and all(left <= end <= right for bar in bars for end in extent(bar))
+
+
+def extent(path: ElementTree.Element) -> tuple[float, float]:
+    """The first and the last x of a path."""
+    numbers = [float(x) for x in re.findall(r"[ML] ?(-?[\d.]+) -?[\d.]+", path.get("d"))]
+    return min(numbers), max(numbers)

@@ -268,11 +268,11 @@ SENTENCES = {
         "lora 92.3% and 101.4%."
     ),
     "stopping-and-length": (
-        "Summaries cut off at the limit of new tokens: lora (0.0%), last-layers (0.0%) and full (0.0%) stop; "
-        "prompt-tuning (12.5%) does not always stop; for untuned, the share is 100.0%. Compared with the references' "
-        "41.0 words, summaries are about as long: lora (40.0), last-layers (45.0) and full (42.0); longer: "
-        "prompt-tuning (50.0). Shorter summaries lose recall and gain precision, so part of a difference in ROUGE "
-        "between methods can be due to length."
+        "Share of summaries cut off at the limit of new tokens: prompt-tuning 12.5%, lora 0.0%, last-layers 0.0%, "
+        "full 0.0%, untuned 100.0%. prompt-tuning does not always stop in time. Compared with the references' 41.0 "
+        "words, summaries are about as long: lora (40.0), last-layers (45.0) and full (42.0); longer: prompt-tuning "
+        "(50.0). Shorter summaries lose recall and gain precision, so part of a difference in ROUGE between methods "
+        "can be due to length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: prompt-tuning 50.0%, lora 30.0%, last-layers 40.0%, full 35.0%; "

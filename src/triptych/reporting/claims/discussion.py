@@ -84,30 +84,18 @@ def stopping_and_length(comparison: Comparison) -> str | None:
     if not labels:
         return None
     limit = "text_shape.share_at_cap"
-    groups = (
-        ("stops", "stop", [label for label in labels if number(comparison, label, limit) <= _STOPS]),
-        (
-            "does not always stop",
-            "do not always stop",
-            [label for label in labels if _STOPS < number(comparison, label, limit) <= _RUNS_ON],
-        ),
-        (
-            "has not learned to stop",
-            "have not learned to stop",
-            [label for label in labels if number(comparison, label, limit) > _RUNS_ON],
-        ),
-    )
-    found = "; ".join(
-        f"{_with_cells(comparison, group, limit)} {formats.verb(group, one, many)}"
-        for one, many, group in groups
+    bases = having(comparison, limit, of_kind(comparison, "untuned"))
+    shares = ", ".join(f"{label} {cell(comparison, label, limit)}" for label in [*labels, *bases[:1]])
+    long = [label for label in labels if _STOPS < number(comparison, label, limit) <= _RUNS_ON]
+    endless = [label for label in labels if number(comparison, label, limit) > _RUNS_ON]
+    stopping = "; ".join(
+        f"{formats.listed(group)} {formats.verb(group, one, many)}"
+        for one, many, group in (
+            ("does not always stop in time", "do not always stop in time", long),
+            ("has not learned to stop", "have not learned to stop", endless),
+        )
         if group
     )
-    bases = having(comparison, limit, of_kind(comparison, "untuned"))
-    before = ""
-    if bases:
-        alike = len(groups[0][2]) == len(labels) and number(comparison, bases[0], limit) <= _STOPS
-        share = cell(comparison, bases[0], limit)
-        before = f", like {bases[0]} ({share})" if alike else f"; for {bases[0]}, the share is {share}"
     wanted = number(comparison, labels[0], "text_shape.reference_words")
     words = {label: number(comparison, label, "text_shape.prediction_words") for label in labels}
     length = "; ".join(
@@ -120,9 +108,10 @@ def stopping_and_length(comparison: Comparison) -> str | None:
         if group
     )
     return (
-        f"Summaries cut off at the limit of new tokens: {found}{before}. Compared with the references' "
-        f"{formats.word_count(wanted)} words, summaries are {length}. Shorter summaries lose recall and gain "
-        "precision, so part of a difference in ROUGE between methods can be due to length."
+        f"Share of summaries cut off at the limit of new tokens: {shares}. "
+        f"{f'{stopping}. ' if stopping else ''}Compared with the references' {formats.word_count(wanted)} words, "
+        f"summaries are {length}. Shorter summaries lose recall and gain precision, so part of a difference in ROUGE "
+        "between methods can be due to length."
     )
 
 

@@ -56,19 +56,19 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
         f"{'' if measured else ' Energy was not measured.'}",
         [
             Column("GPU-seconds" if device == "cuda" else "Core-seconds", cost_of("device_seconds"), _tenths),
-            Column("Utilization", busy, formats.share),
+            Column("Utilization", busy, formats.share, width=1.3),
             Column("Executed", cost_of("train_flops"), _flops, width=1.3),
             Column("Plain", cost_of("plain_flops"), _flops, width=1.3),
             Column(
                 "Rate",
                 rate,
                 lambda value, missing: missing if value is None else formats.quantity(value, "flops") + "/s",
-                width=1.7,
+                width=1.5,
             ),
             Column("Peak memory", cost_of("peak_memory_bytes"), _bytes),
             Column("Added", cost_of("added_peak_memory_bytes"), _bytes),
             *([energy] if measured else []),
-            Column("Tokens/s", cost_of("tokens_per_second"), formats.count),
+            Column("Tokens/s", cost_of("tokens_per_second"), formats.count, width=1.1),
         ],
     )
 
@@ -92,11 +92,11 @@ def clocks_table(comparison: Comparison) -> ReportTable:
             Column("Data", clock("preparation"), formats.seconds, formats.DASH),
             Column("Compile", clock("compile"), formats.seconds, formats.DASH),
             Column("Steps", cost_of("train_seconds"), formats.seconds, formats.DASH),
-            Column("Evaluation", clock("evaluation"), formats.seconds, formats.DASH),
-            Column("Generation", clock("generation"), formats.seconds, formats.DASH),
+            Column("Evaluation", clock("evaluation"), formats.seconds, formats.DASH, width=1.2),
+            Column("Generation", clock("generation"), formats.seconds, formats.DASH, width=1.2),
             Column("Saving", clock("checkpoint"), formats.seconds, formats.DASH),
             Column("Search", search("search_seconds"), formats.seconds, formats.DASH),
-            Column("Search FLOPs", search("search_flops"), _flops, formats.DASH),
+            Column("Search FLOPs", search("search_flops"), _flops, formats.DASH, width=1.3),
         ],
     )
 
