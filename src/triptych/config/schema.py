@@ -263,7 +263,7 @@ class Suite(Section):
     )
     data_revision: str = Field("main", description="a branch, tag or commit of a hub data set")
     methods: tuple[str, ...] = Field(
-        ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "last-head", "full"),
+        ("untuned", "lead-3", "prompt-tuning", "lora", "lora-all", "last-layers", "last-head", "full"),
         description="labels of the methods and baselines to compare",
     )
     seeds: tuple[int, ...] = Field(
