@@ -437,6 +437,20 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
     assert said == {"prompt-tuning", "lora", "full"}
 
 
+def test_training_that_was_cut_off_after_one_epoch_is_flagged_in_the_singular(tmp_path: Path):
+    """The same flag says "1 epoch" if the budget was one."""
+    results = read_results(write_results(tmp_path / "short", training={"max_epochs": 3}))
+    one = {"epochs": 1.0, "best_epoch": 1.0}
+    runs = [
+        replace(run, record=run.record.model_copy(update={"training": run.record.training.model_copy(update=one)}))
+        if run.record.training
+        else run
+        for run in results.runs
+    ]
+    flags = compare_results(replace(results, runs=runs)).rows["lora"].flags
+    assert any("falling when training ended after 1 epoch: more epochs may lower it" in flag for flag in flags)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
