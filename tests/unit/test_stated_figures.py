@@ -137,6 +137,17 @@ def test_the_speeds_of_the_readme_are_those_of_the_benchmarks():
                 assert cell == f"{times_as_fast(result)} times, memory {result['memory_ratio']:.2f}"
 
 
+def test_the_answer_on_learning_rates_states_the_recorded_losses():
+    """docs/questions.md compares LoRA and full fine-tuning by the losses of the runs with seed 0."""
+    lines = (CHECKOUT / "benchmarks/results/recipe/search.jsonl").read_text(encoding="utf-8").splitlines()
+    runs = [run for run in map(json.loads, lines) if run["seed"] == 0 and "rate" in run]
+    loss = {(run["row"], run["rate"]): run["best_loss"] for run in runs}
+    lora, full = (min((loss[key], key[1]) for key in loss if key[0] == row) for row in ("lora", "full"))
+    text = " ".join(sections("docs/questions.md")["Full fine-tuning is worse than LoRA"].split())
+    assert f"at 0.001 ({loss['lora', 0.001]:.4f} against {loss['full', 0.001]:.4f}, seed 0)" in text
+    assert f"better ({full[0]:.4f} at {full[1]:g} against {lora[0]:.4f} at {lora[1]:g})" in text
+
+
 def lines_of_table(title: str) -> dict[str, list[str]]:
     """The cells of the rows of all tables under a title of docs/performance.md, by the first cell."""
     text = (CHECKOUT / "docs/performance.md").read_text(encoding="utf-8")
