@@ -66,7 +66,8 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
         notes.append(f"limits.document_tokens may be up to {room}: the model has {base.context_length} positions.")
     sized, hours = _sized(make_suite(settings), rows, base, device, over)
     settings = reading.merge_tables(settings, sized)
-    fewer = ", with fewer documents and epochs" if sized else ""
+    one_seed = " and one seed" if "seeds" in sized else ""
+    fewer = f", with fewer documents and epochs{one_seed}" if sized else ""
     notes.append(
         f"Roughly {formats.seconds(hours * 3600)} on this machine, as busy as it was{fewer}: the dry run measures it."
     )
@@ -94,7 +95,7 @@ def _room(suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel) -> int 
 def _sized(
     suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel, device: str | None, over: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float]:
-    """Fewer documents and epochs if the suite would take too long, except for given sizes; and the hours."""
+    """Fewer documents and epochs and one seed if the suite would take too long, except for what is given; the hours."""
     speed = _products_per_second(choose_device(device))
     parameters = count_parameters(base.structure()).total
     given = {section: dict(over.get(section) or {}) for section in ("limits", "training", "search")}

@@ -51,12 +51,14 @@ def test_recognized_columns_are_written_out():
 
 
 def test_a_slow_machine_gets_fewer_documents_and_a_fast_one_all(monkeypatch):
-    """Work that would take longer than a night is reduced, except for given values; the demo never is."""
+    """Work that would take longer than a night is reduced, which the file says, except for given values."""
     sizes = {}
     for speed in (1e8, 1e16):
         monkeypatch.setattr(new_suite, "_products_per_second", lambda device, speed=speed: speed)
         given = {"model": "tiny", "data": "newswire", "limits": {"test_documents": 777}}
-        sizes[speed] = make_suite(tomllib.loads(new_suite.new_suite(None, given, "mine", "cpu")))
+        text = new_suite.new_suite(None, given, "mine", "cpu")
+        sizes[speed] = make_suite(tomllib.loads(text))
+        assert ("with fewer documents and epochs and one seed" in text) is (len(sizes[speed].seeds) == 1)
     assert sizes[1e16].limits.train_documents == 21000 and sizes[1e16].training.max_epochs == 10
     assert 64 <= sizes[1e8].limits.train_documents < 21000 and sizes[1e8].training.max_epochs == 3
     assert {made.limits.test_documents for made in sizes.values()} == {777}
