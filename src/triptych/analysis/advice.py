@@ -293,7 +293,8 @@ def _quality(comparison: Comparison, row: RowSummary) -> str:
         for name, estimate in (("ROUGE-1", row.rouge1), ("ROUGE-2", row.rouge2), ("ROUGE-Lsum", row.rougeLsum))
     )
     loss = "" if row.loss.test is None else f"; test loss {row.loss.test:.4f} nats per token"
-    return f"{scores}{loss} ({seeds}, {comparison.num_documents:,} test documents, 95% intervals)."
+    documents = formats.number_of(comparison.num_documents, "test document")
+    return f"{scores}{loss} ({seeds}, {documents}, 95% intervals)."
 
 
 def _cost(row: RowSummary) -> str:

@@ -111,8 +111,8 @@ def _run_flags(run: SavedRun) -> list[str]:
     training = record.training
     if training is not None and still_falling(run):
         flags.append(
-            f"The validation loss was still falling when training ended after {training.epochs:g} "
-            f"epoch{'' if training.epochs == 1 else 's'}: more epochs may lower it."
+            "The validation loss was still falling when training ended after "
+            f"{training.epochs:g} {'epoch' if training.epochs == 1 else 'epochs'}: more epochs may lower it."
         )
     if training is not None and training.recomputed:
         flags.append(

@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from triptych.text import formats
+
 NOTABLE_SHARE = 0.01  # share of documents; below it, nothing but empty outputs is reported
 ECHOED_WORDS = 20  # this many first words in common with the document are no coincidence
 WHOLE = 0.9  # share of the document's words; an output that repeats this much contains the prompt
@@ -37,7 +39,8 @@ def output_flags(predictions: Sequence[str], references: Sequence[str], document
 
 def _empty(predictions: Sequence[str]) -> str:
     count = sum(not text.strip() for text in predictions)
-    return f"{_of(count, predictions)} outputs are empty and score 0." if count else ""
+    what = formats.verb(count, "is empty and scores", "are empty and score")
+    return f"{_of(count, predictions)} outputs {what} 0." if count else ""
 
 
 def _repeated(predictions: Sequence[str], references: Sequence[str]) -> str:
@@ -66,14 +69,19 @@ def _echoed(predictions: Sequence[str], documents: Sequence[str | None]) -> str:
         begins += shared >= ECHOED_WORDS
         whole += shared >= max(WHOLE * len(source), ECHOED_WORDS)
     if whole > NOTABLE_SHARE * len(predictions):
+        what = formats.verb(whole, "begins with its", "begin with their")
         return (
-            f"{_of(whole, predictions)} outputs begin with their whole document: the prompt was left in them, so what "
-            "is scored is not the summary."
+            f"{_of(whole, predictions)} outputs {what} whole document: the prompt was left in "
+            f"{formats.verb(whole, 'it', 'them')}, so what is scored is not the summary."
         )
     if begins > BEGINS * len(predictions):
+        what, whose, copies = (
+            formats.verb(begins, *forms)
+            for forms in (("begins", "begin"), ("its", "their"), ("it copies", "they copy"))
+        )
         return (
-            f"{_of(begins, predictions)} outputs begin with the first {ECHOED_WORDS} words or more of their document: "
-            "they copy its beginning, or the prompt was left in them."
+            f"{_of(begins, predictions)} outputs {what} with the first {ECHOED_WORDS} words or more of {whose} "
+            f"document: {copies} its beginning, or the prompt was left in {formats.verb(begins, 'it', 'them')}."
         )
     return ""
 

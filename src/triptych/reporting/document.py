@@ -161,7 +161,8 @@ def reductions(results: Results) -> list[str]:
     for name, counts in data.splits.items():
         if name == "train" and counts.dropped_long_summary:
             sentences.append(
-                f"{counts.dropped_long_summary:,} of the {counts.read:,} {name} pairs were dropped because their "
+                f"{counts.dropped_long_summary:,} of the {counts.read:,} {name} pairs "
+                f"{formats.verb(counts.dropped_long_summary, 'was dropped because its', 'were dropped because their')} "
                 f"summary is longer than {results.suite.limits.summary_tokens} tokens."
             )
         known = corpus_pairs(data, name)
@@ -169,18 +170,24 @@ def reductions(results: Results) -> list[str]:
             sentences.append(f"The {name} file contains {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
         if counts.truncated:
             sentences.append(
-                f"{counts.truncated:,} of the {counts.used:,} {name} documents were cut to the limit "
+                f"{counts.truncated:,} of the {counts.used:,} {name} documents "
+                f"{formats.verb(counts.truncated, 'was', 'were')} cut to the limit "
                 f"({results.suite.limits.document_tokens} tokens, or fewer where the context window has less room)."
             )
         if counts.shortened_for_loss:
+            cut = formats.number_of(counts.shortened_for_loss, f"{name} document")
+            were, whose, summaries = (
+                formats.verb(counts.shortened_for_loss, *forms)
+                for forms in (("was", "were"), ("its", "their"), ("summary is", "summaries are"))
+            )
             sentences.append(
-                f"For the loss, {counts.shortened_for_loss:,} {name} documents were cut further, so that their whole "
-                "reference fits into the window; their summaries are generated without this cut."
+                f"For the loss, {cut} {were} cut further, so that {whose} whole reference fits into the window; "
+                f"{whose} {summaries} generated without this cut."
             )
     epochs = results.suite.training.max_epochs
-    if epochs < 10:
+    if epochs < 10 and any(run.trained for run in results.runs):
         sentences.append(
-            f"Training lasts at most {epochs} {'epoch' if epochs == 1 else 'epochs'} instead of the assignment's ten."
+            f"Training lasts at most {formats.number_of(epochs, 'epoch')} instead of the assignment's ten."
         )
     return sentences
 

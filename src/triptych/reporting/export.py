@@ -58,8 +58,9 @@ def to_markdown(comparison: Comparison) -> str:
     what = (
         heading(comparison)
         if files
-        else f"Model: {comparison.model}. Data: {comparison.data}, {comparison.num_documents:,} test documents. "
-        f"Seeds: {', '.join(map(str, comparison.seeds))}"
+        else f"Model: {comparison.model}. Data: {comparison.data}, "
+        f"{formats.number_of(comparison.num_documents, 'test document')}. Seeds: "
+        f"{', '.join(map(str, comparison.seeds))}"
     )
     lines = [f"# {plain(comparison.suite)}", "", f"{plain(what)}.", ""]
     if notice := rows.synthetic_notice(comparison):

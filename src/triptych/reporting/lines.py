@@ -16,10 +16,12 @@ FILES_LEGEND = (
 
 def heading(comparison: Comparison) -> str:
     """What was compared, and on which data."""
-    documents = f"{comparison.num_documents:,} {'documents' if rows.of_files(comparison) else 'test documents'}"
+    documents = formats.number_of(
+        comparison.num_documents, "document" if rows.of_files(comparison) else "test document"
+    )
     if rows.of_files(comparison):
         sets = sum(len(row.seeds) for row in comparison.rows.values())
-        files = f"{len(comparison.rows)} {'system' if len(comparison.rows) == 1 else 'systems'}"
+        files = formats.number_of(len(comparison.rows), "system")
         more = f", {sets} sets of predictions" if sets > len(comparison.rows) else ""
         return f"{files}{more}: {documents}, scored against {comparison.data}"
     seeds = f"{'seed' if len(comparison.seeds) == 1 else 'seeds'} {', '.join(map(str, comparison.seeds))}"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from triptych.text import formats
 from triptych.text.synthetic import SyntheticPart
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -525,11 +526,9 @@ class Comparison(Part):
         return "rouge1" if self.inference is None else self.inference.primary
 
     def __repr__(self) -> str:
-        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
-        return (
-            f"<Comparison {self.suite!r}: {', '.join(self.rows)}; {seeds}, {self.num_documents:,} test documents. "
-            f"{self.verdict}>"
-        )
+        seeds = formats.number_of(len(self.seeds), "seed")
+        documents = formats.number_of(self.num_documents, "test document")
+        return f"<Comparison {self.suite!r}: {', '.join(self.rows)}; {seeds}, {documents}. {self.verdict}>"
 
     def __str__(self) -> str:
         return repr(self)

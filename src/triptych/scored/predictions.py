@@ -19,6 +19,7 @@ from triptych.config.schema import Section
 from triptych.datasets import tables
 from triptych.errors import DataError, nearest, shorten
 from triptych.storage.files import digest, expand_path
+from triptych.text import formats
 
 PREDICTION_NAMES = (
     "prediction",
@@ -409,7 +410,9 @@ def join_predictions(
     rows = matched[everything.index(source)]
     kept = [place for place, row in enumerate(rows) if row.reference is not None and row.reference.strip()]
     if len(kept) < len(rows):
-        notes.append(f"{len(rows) - len(kept):,} of {len(rows):,} documents have an empty reference and are left out.")
+        empty = len(rows) - len(kept)
+        what = formats.verb(empty, "has an empty reference and is", "have an empty reference and are")
+        notes.append(f"{empty:,} of {len(rows):,} documents {what} left out.")
     matched = [[lines[place] for place in kept] for lines in matched]
     rows = matched[everything.index(source)]
     _compare_references(everything, matched, source, ordered, notes)
@@ -423,9 +426,10 @@ def join_predictions(
     holder = max((rows, *matched), key=lambda lines: sum(row.document is not None for row in lines))
     known = sum(row.document is not None for row in holder)
     if 0 < known < len(holder):
-        notes.append(
-            f"{len(holder) - known:,} of {len(holder):,} documents have no text, so copying from them is not measured."
+        what = formats.verb(
+            len(holder) - known, "has no text, so copying from it", "have no text, so copying from them"
         )
+        notes.append(f"{len(holder) - known:,} of {len(holder):,} documents {what} is not measured.")
     return Joined(
         tuple(str(row.id) for row in ids) if ids else tuple(str(place + 1) for place in kept),
         tuple(str(row.reference) for row in rows),
@@ -475,8 +479,9 @@ def _by_id(everything: Sequence[Lines], source: Lines, notes: list[str]) -> list
         left = len(lines.rows) - len(common)
         if left:
             notes.append(
-                f"{lines.path.name} has {len(lines.rows):,} documents, of which {left:,} are not in every file: scored "
-                f"and tested are the {len(common):,} that all have."
+                f"{lines.path.name} has {formats.number_of(len(lines.rows), 'document')}, of which {left:,} "
+                f"{formats.verb(left, 'is', 'are')} not in every file: only documents that all files have "
+                f"({len(common):,}) are scored and tested."
             )
     return [[found[key] for key in order] for found in tables_by_id]
 

@@ -151,6 +151,6 @@ def number_of(value: int, what: str) -> str:
     return f"{value:,} {what}{'' if value == 1 else 's'}"
 
 
-def verb(names: Sized, one: str, many: str) -> str:
-    """The form of a verb that agrees with the number of names."""
-    return one if len(names) == 1 else many
+def verb(names: Sized | int, one: str, many: str) -> str:
+    """The form of a verb that agrees with these names, or with a number of things."""
+    return one if (names if isinstance(names, int) else len(names)) == 1 else many

@@ -185,7 +185,7 @@ def test_plain_text_is_a_prediction_a_line(references, tmp_path):
     assert comparison.rows["t5"].rouge1.mean == pytest.approx(expected, abs=1e-9)
     assert any("joined by the order" in flag for flag in comparison.flags)
     assert any(
-        "1 of 24 outputs are empty" in flag or "4% of the summaries are empty" in flag
+        "1 of 24 outputs is empty" in flag or "4% of the summaries are empty" in flag
         for flag in comparison.rows["t5"].flags
     )
 
@@ -239,7 +239,7 @@ def test_only_common_documents_are_scored_and_it_is_said(good, tmp_path):
     comparison = triptych.score({"all": good, "part": part})
     assert comparison.num_documents == COUNT - 4
     assert any("good.jsonl has 24 documents, of which 4 are not in every file" in flag for flag in comparison.flags)
-    assert any("part.csv has 21 documents, of which 1 are not in every file" in flag for flag in comparison.flags)
+    assert any("part.csv has 21 documents, of which 1 is not in every file" in flag for flag in comparison.flags)
 
 
 def test_all_systems_are_scored_against_the_same_references(good, tmp_path):
@@ -331,7 +331,7 @@ def test_documents_make_copying_known(good, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda texts: ["", *texts[1:]], "1 of 24 outputs are empty"),
+        (lambda texts: ["", *texts[1:]], "1 of 24 outputs is empty"),
         (lambda texts: [texts[0]] * 6 + texts[6:], "outputs also occur for another document"),
         (lambda texts: [" ".join(text.split()[:9]) for text in texts], "end without a full stop"),
         (
@@ -669,7 +669,7 @@ def test_documents_of_which_some_are_missing_are_not_used(good, tmp_path):
     articles = write_csv(tmp_path / "test.csv", {"id": IDS, "article": [*GOOD[1:], ""], "summary": REFERENCES})
     found = triptych.score({"good": good}, references=articles)
     assert found.rows["good"].text_shape.novel_bigrams is None
-    assert "1 of 24 documents have no text, so copying from them is not measured." in found.flags
+    assert "1 of 24 documents has no text, so copying from it is not measured." in found.flags
 
 
 @pytest.mark.parametrize(

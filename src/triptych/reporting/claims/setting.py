@@ -12,15 +12,12 @@ def compared(comparison: Comparison) -> str:
     """Which methods, documents, model and seeds were compared, or which files were scored."""
     if rows.of_files(comparison):
         return _scored(comparison)
-    labels, counts = list(comparison.rows), set(seed_counts(comparison.rows).values()) or {len(comparison.seeds)}
-    least, most = min(counts), max(counts)
-    seeds = "one training seed" if most == 1 else f"{most} training seeds"
-    if least < most:
-        seeds = f"{least} to {seeds}"
+    labels = list(rows.done(comparison))
     return (
         f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'method', 'methods')} ({formats.listed(labels)}) "
-        f"{formats.verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
-        f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and {seeds}."
+        f"{formats.verb(labels, 'was', 'were')} evaluated on {formats.verb(labels, '', 'the same ')}"
+        f"{formats.number_of(comparison.num_documents, 'test document')} of {comparison.data}, with the model "
+        f"{comparison.model}{_size(comparison)}{_seeds(comparison)}."
     )
 
 
@@ -44,11 +41,13 @@ def in_brief(comparison: Comparison) -> str | None:
     labels = trained(comparison)
     if not labels:
         return None
-    others = [label for label in comparison.rows if label not in labels]
+    others = [label for label in rows.done(comparison) if label not in labels]
+    each = formats.verb(labels, "", ", each on the same data and training budget")
     alongside = f", alongside those of {formats.listed(others)}" if others else ""
+    documents = formats.number_of(comparison.num_documents, "test document")
     return (
-        f"{comparison.model} was fine-tuned with {formats.listed(labels)}, each on the same data and training budget. "
-        f"The summaries of {comparison.num_documents:,} test documents of {comparison.data} were scored{alongside}."
+        f"{comparison.model} was fine-tuned with {formats.listed(labels)}{each}. The summaries of {documents} of "
+        f"{comparison.data} were scored{alongside}."
     )
 
 
@@ -64,9 +63,19 @@ def _scored(comparison: Comparison) -> str:
     in_all = f"; together they gave {sets} sets of predictions" if sets > len(labels) else ""
     return (
         f"The outputs of {formats.count_in_words(len(labels)).lower()} {formats.verb(labels, 'system', 'systems')} "
-        f"({formats.listed(labels)}) on the same {comparison.num_documents:,} documents were scored against "
-        f"{comparison.data}{in_all}."
+        f"({formats.listed(labels)}) on {formats.verb(labels, '', 'the same ')}"
+        f"{formats.number_of(comparison.num_documents, 'document')} were scored against {comparison.data}{in_all}."
     )
+
+
+def _seeds(comparison: Comparison) -> str:
+    """` and 3 training seeds`; empty if nothing was trained."""
+    counts = seed_counts(comparison.rows).values()
+    if not counts:
+        return ""
+    least, most = min(counts), max(counts)
+    seeds = "one training seed" if most == 1 else f"{most} training seeds"
+    return f" and {f'{least} to ' if least < most else ''}{seeds}"
 
 
 def _size(comparison: Comparison) -> str:
