@@ -151,9 +151,10 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
     if claim is not None:
         above = sum(row.rouge1.mean > lead.rouge1.mean for row in trained)
         said = re.search(r"\((\d+) of the (\d+) trained methods\)", claim.text)
-        assert (said and (int(said[1]), int(said[2])) == (above, len(trained))) or (
-            above == 0 and "No trained method" in claim.text
-        )
+        if above in (0, len(trained)):
+            assert said is None and ("No trained method" in claim.text) == (above == 0)
+        else:
+            assert (int(said[1]), int(said[2])) == (above, len(trained))
     claim = find(made, "against-untuned")
     if claim is not None:
         base = next(row for row in changed.rows.values() if row.kind == "untuned" and row.rouge1 is not None)
@@ -164,8 +165,11 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
             for row in known
             if row.loss.test < base.loss.test and tests[row.label] is not None and is_significant(tests[row.label])
         ]
-        said = re.search(r"^(\d+) of (\d+) trained methods", claim.text)
-        assert (int(said[1]), int(said[2])) == (len(shown), len(known))
+        said = re.search(r"^(\d+|None) of the (\d+) trained methods (has|have) ", claim.text)
+        if len(shown) == len(known) or len(known) == 1:
+            assert said is None and claim.text.startswith((f"All {len(known)} trained", "Both trained", known[0].label))
+        else:
+            assert (said[1], int(said[2])) == (str(len(shown) or None), len(known))
 
 
 def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> None:

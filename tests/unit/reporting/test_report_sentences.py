@@ -146,10 +146,10 @@ SENTENCES = {
         "methods."
     ),
     "against-untuned": (
-        "3 of 4 trained methods have a significantly lower test loss than the untouched model (untuned, 3.9000 nats "
-        "per target token); last-layers does not. Differences, with corrected 95% intervals: prompt-tuning −0.7000 "
-        "[−0.9000, −0.5000]; lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 [−2.3000, 0.1000] (undecided); full "
-        "−1.3000 [−1.5000, −1.1000]."
+        "3 of the 4 trained methods have a significantly lower test loss than the untouched model (untuned, 3.9000 "
+        "nats per target token); last-layers does not differ significantly. Differences, with corrected 95% intervals: "
+        "prompt-tuning −0.7000 [−0.9000, −0.5000]; lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 "
+        "[−2.3000, 0.1000] (undecided); full −1.3000 [−1.5000, −1.1000]."
     ),
     "loss-order": (
         "The trained methods by test loss, lowest first: full (2.6000), lora (2.7000), last-layers (2.8000), "

@@ -69,3 +69,52 @@ def test_one_method_is_on_no_same_documents() -> None:
     assert sentences(make_results(("lora",)))["setting"].startswith(
         "One method (lora) was evaluated on 24 test documents of newswire"
     )
+
+
+def test_what_was_not_tested_is_not_called_undecided() -> None:
+    """With one document there are no tests, so no sentence says that a test found no difference."""
+    found = sentences(make_results(documents=1))
+    assert not {name: text for name, text in found.items() if "significant" in text or "data do not show" in text}
+    assert found["loss-order"].split(". With")[0].endswith("last-layers (2.8850), prompt-tuning (3.2101)")
+    assert "conclusion" not in found
+
+
+def test_losses_without_tests_give_no_verdict_on_losses() -> None:
+    """If documents have no losses, the losses are not tested: the conclusion is about R-1 alone."""
+    results = make_results()
+    for run in results.runs:
+        for line in run.predictions:
+            line.scores.pop("loss", None)
+    found = sentences(results)
+    assert "test loss" not in found["conclusion"] and "against-untuned" not in found
+    assert "significantly" not in found["loss-order"] and "significantly" in found["method-order"]
+
+
+def test_how_many_methods_is_in_plain_words() -> None:
+    """All, none, one and some of the trained methods are worded as such, and worse ones are named."""
+    found = sentences(make_results(("untuned", "lora"), seeds=(0, 1)))["against-untuned"]
+    assert found.startswith("lora has a significantly lower test loss than the untouched model (untuned, ")
+    found = sentences(make_results(("untuned", "lora", "full"), seeds=(0, 1)))["against-untuned"]
+    assert found.startswith("Both trained methods have a significantly lower test loss than")
+    results = make_results(("untuned", "lora", "full"), seeds=(0, 1))
+    comparison = make_comparison(results)
+    comparison.rows["full"].loss.test = 4.5
+    for test in comparison.tests:
+        if test.metric == "loss" and {test.a, test.b} == {"untuned", "full"}:
+            test.difference, test.low, test.high = -0.5, -0.7, -0.3
+    text = sentences(results, comparison)["against-untuned"]
+    assert text.startswith("1 of the 2 trained methods has a significantly lower test loss than the untouched model")
+    assert "; full has a significantly higher one. Differences" in text and "full +0.5000 [0.3000, 0.7000]." in text
+
+
+def test_two_methods_have_no_neighbors() -> None:
+    """An order of two methods says whether the two differ."""
+    text = sentences(make_results(("lora", "full"), seeds=(0, 1, 2)))["loss-order"]
+    assert text.endswith("full (2.5806), lora (2.7051); the two differ significantly.")
+
+
+def test_a_single_method_above_the_lead_is_not_named_twice() -> None:
+    """If no difference to the lead is significant, the sentence says so without naming the methods again."""
+    results = make_results(("lead-3", "lora", "full"), documents=2, seeds=(0, 1))
+    text = sentences(results)["against-lead"]
+    assert text.endswith("lora has a higher mean (1 of the 2 trained methods), but not significantly.")

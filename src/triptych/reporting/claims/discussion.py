@@ -294,11 +294,10 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
 
 
 def conclusion(comparison: Comparison) -> str | None:
-    """What a reader should take away: quality, cost, and which method to choose."""
-    labels = trained(comparison)
-    if len(labels) < 2:
+    """What a reader should take away: quality, cost, and which method to choose; None if nothing was tested."""
+    labels, measure = trained(comparison), comparison.primary_measure
+    if not _between_trained(comparison, measure):
         return None
-    measure = comparison.primary_measure
     best, rivals = _best_and_rivals(comparison, labels, measure)
     texts = [
         _judged(comparison, labels, measure),
@@ -485,7 +484,7 @@ def _best_and_rivals(comparison: Comparison, labels: list[str], measure: str) ->
 def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
     """Which trained method is best on a measure, or that none is shown to be; with one seed, only of these models."""
     known = [label for label in ranking(comparison.rows, measure) if label in labels]
-    if len(known) < 2:
+    if not _between_trained(comparison, measure):
         return ""
     best, rivals = _best_and_rivals(comparison, known, measure)
     name, estimate = short_name_of(measure), estimate_in_words(comparison, best, measure)
@@ -548,7 +547,10 @@ def _against_baselines(comparison: Comparison, labels: list[str]) -> str:
     ]
     score = cell(comparison, leads[0], "rouge1.mean")
     if not above:
-        return f"None scores significantly above the article's first three sentences ({leads[0]}, R-1 {score})."
+        return (
+            f"No trained method scores significantly above the article's first three sentences ({leads[0]}, R-1 "
+            f"{score})."
+        )
     verb = formats.verb(above, "scores", "score")
     return (
         f"{formats.listed(above)} {verb} significantly above the article's first three sentences ({leads[0]}, R-1 "

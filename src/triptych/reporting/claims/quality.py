@@ -9,12 +9,11 @@ from triptych.analysis.verdict import (
     is_significant,
     of_those_with_one_seed,
     oriented,
-    shown_to_differ,
     with_one_seed,
 )
 from triptych.reporting import rows
 from triptych.reporting.claims.selection import (
-    beyond,
+    above,
     cell,
     estimate_in_words,
     having,
@@ -56,7 +55,7 @@ def method_order(comparison: Comparison) -> str | None:
     return (
         f"By mean test R-1, the {formats.count_in_words(len(order)).lower()} methods under study rank, from lowest to "
         "highest: "
-        f"{_ranked(comparison, order, 'rouge1.mean')}; {_neighbors(comparison, order, 'rouge1')}"
+        f"{_ranked(comparison, order, 'rouge1.mean')}{_neighbors(comparison, order, 'rouge1')}"
     )
 
 
@@ -67,22 +66,24 @@ def against_lead(comparison: Comparison) -> str | None:
         return None
     lead = baselines[0]
     score = estimate_in_words(comparison, lead, "rouge1")
-    better = beyond(comparison, "rouge1.mean", lead, higher=True)
+    better = above(comparison, "rouge1.mean", lead)
     if not better:
         return (
             f"No trained method has a higher mean R-1 than the three leading sentences of the document ({lead}), which "
             f"cost nothing and score {score}."
         )
-    unsure = [label for label in better if not shown_to_differ(comparison.tests, "rouge1", label, lead)]
+    tests = {label: find_test(comparison.tests, "rouge1", label, lead) for label in better}
+    unsure = [label for label, test in tests.items() if test is not None and not is_significant(test)]
+    of_all = f" ({len(better)} of the {len(models)} trained methods)" if len(better) < len(models) else ""
+    if not unsure:
+        doubt = ""
+    elif unsure == better:
+        doubt = f", but {formats.verb(better, 'not', 'none of them')} significantly"
+    else:
+        doubt = f", but {formats.listed(unsure)} {formats.verb(unsure, 'does', 'do')} not differ significantly from it"
     return (
         f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {score}; "
-        f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean ({len(better)} of the "
-        f"{len(models)} trained methods)"
-        + (
-            f", but {formats.listed(unsure)} {formats.verb(unsure, 'does', 'do')} not differ significantly from it."
-            if unsure
-            else "."
-        )
+        f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean{of_all}{doubt}."
     )
 
 
@@ -94,22 +95,30 @@ def against_untuned(comparison: Comparison) -> str | None:
     if not bases or not models:
         return None
     base = bases[0]
-    tests = {label: test for label in models if (test := find_test(comparison.tests, "loss", label, base))}
-    lower = [
-        label
-        for label in beyond(comparison, path, base, higher=False)
-        if (test := tests.get(label)) is not None and is_significant(test)
-    ]
-    others = [label for label in models if label not in lower]
+    found = {label: find_test(comparison.tests, "loss", label, base) for label in models}
+    tests = {label: oriented(test, label) for label, test in found.items() if test is not None}
+    if not tests:
+        return None
+    apart = [label for label, test in tests.items() if is_significant(test)]
+    lower = [label for label in apart if number(comparison, label, path) < number(comparison, base, path)]
+    higher = [label for label in apart if label not in lower]
+    others = [label for label in tests if label not in apart]
     parts = []
     for label, test in tests.items():
-        difference, interval, _ = rows.test_figures(oriented(test, label))
-        parts.append(f"{label} {difference} {interval}{'' if label in lower else f' ({decision_of(test)})'}")
+        difference, interval, _ = rows.test_figures(test)
+        parts.append(f"{label} {difference} {interval}{f' ({decision_of(test)})' if label in others else ''}")
+    clauses = [
+        f"; {formats.listed(labels)} {formats.verb(labels, one, many)}"
+        for labels, one, many in (
+            (higher, "has a significantly higher one", "have a significantly higher one"),
+            (others, "does not differ significantly", "do not differ significantly"),
+        )
+        if labels
+    ]
     return (
-        f"{len(lower)} of {len(models)} trained methods have a significantly lower test loss than the untouched model "
-        f"({base}, {cell(comparison, base, path)} nats per target token)"
-        + (f"; {formats.listed(others)} {formats.verb(others, 'does', 'do')} not." if others else ".")
-        + (f" Differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
+        f"{_how_many(lower, models)} a significantly lower test loss than the untouched model ({base}, "
+        f"{cell(comparison, base, path)} nats per target token){''.join(clauses)}. Differences, with corrected 95% "
+        f"intervals: {'; '.join(parts)}."
     )
 
 
@@ -119,7 +128,7 @@ def loss_order(comparison: Comparison) -> str | None:
     if order is None:
         return None
     return (
-        f"The trained methods by test loss, lowest first: {_ranked(comparison, order, 'loss.test')}; "
+        f"The trained methods by test loss, lowest first: {_ranked(comparison, order, 'loss.test')}"
         f"{_neighbors(comparison, order, 'loss')}"
     )
 
@@ -215,6 +224,15 @@ def power(comparison: Comparison) -> str | None:
     )
 
 
+def _how_many(some: list[str], labels: list[str]) -> str:
+    """`All 3 trained methods have`, `1 of the 3 trained methods has`, `lora has`: how many of these methods have."""
+    if len(labels) == 1:
+        return f"{labels[0]} {'has' if some else 'does not have'}"
+    if some == labels:
+        return f"{'Both' if len(labels) == 2 else f'All {len(labels)}'} trained methods have"
+    return f"{len(some) or 'None'} of the {len(labels)} trained methods {'has' if len(some) < 2 else 'have'}"
+
+
 def _rising(comparison: Comparison, labels: list[str], path: str) -> list[str] | None:
     """The methods ordered from lowest to highest value; None if there are fewer than two or two are equal."""
     order = sorted(labels, key=lambda label: number(comparison, label, path))
@@ -227,13 +245,24 @@ def _ranked(comparison: Comparison, order: list[str], path: str) -> str:
 
 
 def _neighbors(comparison: Comparison, order: list[str], metric: str) -> str:
-    """Which neighbors in an order are not shown to differ; with one seed, that this says nothing about methods."""
-    close = [f"{a} and {b}" for a, b in pairwise(order) if not shown_to_differ(comparison.tests, metric, a, b)]
-    found = (
-        f"these neighbors do not differ significantly: {'; '.join(close)}."
-        if close
-        else "each differs significantly from the next."
-    )
+    """The rest of a sentence on an order: which neighbors are not shown to differ, if they were tested.
+
+    With one seed, it adds that this says nothing about methods.
+    """
+    tests = [find_test(comparison.tests, metric, a, b) for a, b in pairwise(order)]
+    close = [
+        f"{a} and {b}"
+        for (a, b), test in zip(pairwise(order), tests, strict=True)
+        if test is None or not is_significant(test)
+    ]
+    if tests.count(None) == len(tests):
+        found = "."
+    elif len(order) == 2:
+        found = f"; the two {'do not ' if close else ''}differ significantly."
+    elif close:
+        found = f"; these neighbors do not differ significantly: {'; '.join(close)}."
+    else:
+        found = "; each differs significantly from the next."
     return found + _of_models_alone(comparison)
 
 

@@ -33,11 +33,11 @@ def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]
     return [label for label in among if number(comparison, label, path) is not None]
 
 
-def beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
-    """The trained methods whose value is above (or below) that of a reference method."""
+def above(comparison: Comparison, path: str, reference: str) -> list[str]:
+    """The trained methods whose value is above that of a reference method."""
     limit = number(comparison, reference, path)
     values = {label: number(comparison, label, path) for label in having(comparison, path, trained(comparison))}
-    return [label for label, value in values.items() if (value > limit if higher else value < limit)]
+    return [label for label, value in values.items() if value > limit]
 
 
 def lowest(comparison: Comparison, path: str, among: list[str]) -> list[str]:
