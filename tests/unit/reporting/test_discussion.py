@@ -78,10 +78,10 @@ def paragraphs(tests: dict, seeds: tuple[int, ...]) -> dict[str, str]:
 
 SHARED = {
     "loss-against-rouge": (
-        "full lowers the test loss of untuned by 1.2000 nats per target token and raises R-1 by 21.00. The other "
-        "methods that improve both significantly reach these shares of the two gains: lora 83.3% and 85.7%. Each "
-        "reaches more of the gain in R-1 than of the gain in loss: the form of a summary, which ROUGE rewards at "
-        "once, seems to be learned first, and the choice of words, which the loss measures, later."
+        "full lowers the test loss of untuned by 1.2000 nats per target token and raises R-1 by 21.00. lora, the only "
+        "other method that improves both significantly, reaches 83.3% and 85.7% of the two gains. It reaches more of "
+        "the gain in R-1 than of the gain in loss: the form of a summary, which ROUGE rewards at once, seems to be "
+        "learned first, and the choice of words, which the loss measures, later."
     ),
     "stopping-and-length": (
         "Share of summaries cut off at the limit of new tokens: lora 2.0%, full 0.0%, untuned 95.0%. Compared with "
@@ -102,14 +102,14 @@ SHARED = {
 }
 OF_WINNER = SHARED | {
     "apart": (
-        "By R-1, full is ahead with 35.00 (95% interval 34.00 to 36.00): significantly above lora (+3.00 [1.50, "
-        "4.50]). By test loss, full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): significantly below lora "
-        "(−0.2000 [−0.3000, −0.1000])."
+        "By R-1, full has the best mean, 35.00 (95% interval 34.00 to 36.00): significantly above lora (+3.00 [1.50, "
+        "4.50]). By test loss, full has the best mean, 2.8000 (95% interval 2.7000 to 2.9000): significantly below "
+        "lora (−0.2000 [−0.3000, −0.1000])."
     ),
     "undecided": "By R-1, every pair of trained methods is decided.",
     "cost-and-quality": (
         "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
-        "extra time gains 3.00 points of R-1 (difference +3.00 [1.50, 4.50], different)."
+        "difference in R-1 is +3.00 [1.50, 4.50] (significant)."
     ),
     "limiting": (
         "What limits these results: each method was trained with 3 seeds, so the spread between training runs is "
@@ -119,15 +119,16 @@ OF_WINNER = SHARED | {
     "would-change": "What would strengthen these results: more epochs for lora and full.",
     "conclusion": (
         "By R-1, the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. It "
-        "trains 124,439,808 parameters; lora, which trains the fewest, 294,912. By test loss, the best trained method "
-        "is full: 2.8000 (95% interval 2.7000 to 2.9000), significantly below lora. lora and full score significantly "
+        "trains 124,439,808 parameters; lora trains the fewest, 294,912. By test loss, the best trained method is "
+        "full: 2.8000 (95% interval 2.7000 to 2.9000), significantly below lora. lora and full score significantly "
         "above the article's first three sentences (lead-3, R-1 30.00)."
     ),
 }
 OF_UNDECIDED = SHARED | {
     "apart": (
-        "By R-1, full is ahead with 35.00 (95% interval 34.00 to 36.00): not significantly different from lora. By "
-        "test loss, full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): not significantly different from lora."
+        "By R-1, full has the best mean, 35.00 (95% interval 34.00 to 36.00): not significantly different from lora. "
+        "By test loss, full has the best mean, 2.8000 (95% interval 2.7000 to 2.9000): not significantly different "
+        "from lora."
     ),
     "undecided": (
         "By R-1, these data do not show which is better: lora − full (−3.00 [−7.00, 1.00]); the interval contains "
@@ -136,7 +137,7 @@ OF_UNDECIDED = SHARED | {
     ),
     "cost-and-quality": (
         "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
-        "extra time gains 3.00 points of R-1 (difference +3.00 [−1.00, 7.00], undecided)."
+        "difference in R-1 is +3.00 [−1.00, 7.00] (not significant)."
     ),
     "limiting": (
         "What limits these results: each method was trained once, so how much results vary between training runs is "

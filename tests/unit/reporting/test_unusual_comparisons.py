@@ -118,3 +118,70 @@ def test_a_single_method_above_the_lead_is_not_named_twice() -> None:
     results = make_results(("lead-3", "lora", "full"), documents=2, seeds=(0, 1))
     text = sentences(results)["against-lead"]
     assert text.endswith("lora has a higher mean (1 of the 2 trained methods), but not significantly.")
+
+
+def test_costs_that_were_not_all_measured_are_not_compared() -> None:
+    """Where the cost of a trained method is not known, no method is called the fastest of all of them."""
+    results = make_results(("untuned", "prompt-tuning", "lora", "full"), seeds=(0, 1))
+    for run in results.of("prompt-tuning"):
+        run.record.cost.shared_note = "other processes used the GPU during training"
+        run.record.provenance.device = "cuda"
+    found = sentences(results)
+    assert found["time"].startswith("Among the trained methods with a measurement, lora has the lowest training time")
+    assert "cost-and-quality" not in found and "by mean R-1 and trainable parameters: " in found["front-of-trained"]
+    assert "training time" not in found["front-of-trained"]
+
+
+def test_equal_costs_single_out_no_method() -> None:
+    """Of variants with equal parameters, compute and time, none has the fewest, the least or the shortest."""
+    kinds = {"lora-a": "lora", "lora-b": "lora"}
+    found = sentences(make_results(("untuned", *kinds), seeds=(0, 1, 2), kinds=kinds))
+    assert found["trainable"] == "Both trained methods have the same number of trainable parameters, 294,912."
+    assert not found.keys() & {"parameters-and-compute", "cost-and-quality", "differences"}
+    assert "lora-b and lora-a have equally many trainable parameters (294,912)." in found["conclusion"]
+    found = sentences(make_results(("prompt-tuning", "full")))
+    assert found["parameters-and-compute"] == (
+        "Here the fewest parameters go with the least compute: prompt-tuning trains the fewest and took the least."
+    )
+
+
+def test_a_difference_that_is_not_significant_is_no_gain() -> None:
+    """What longer training brings is the difference with its interval, not a gain that no test has shown."""
+    text = sentences(make_results(("lora", "full"), seeds=(0, 1, 2)))["cost-and-quality"]
+    assert text.endswith("(57.5 s against 42.5 s); the difference in R-1 is +0.05 [−1.48, 1.41] (not significant).")
+
+
+def test_equal_means_have_no_leader() -> None:
+    """If two methods have the same best mean, such as 0 for empty summaries, neither is called the best."""
+    results = make_results(("lora", "full"), seeds=(0,))
+    for run in results.runs:
+        for line in run.predictions:
+            line.scores |= dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), 0.0)
+    found = sentences(results)
+    assert found["apart"].startswith("By R-1, lora and full have the same best mean, 0.00. By test loss, full has")
+    assert found["conclusion"].startswith(
+        "By R-1, no trained method is the best: lora and full have the same best mean, 0.00. Of these, lora also has "
+        "the fewest trainable parameters (294,912). By test loss"
+    )
+    assert "cost-and-quality" not in found
+
+
+def test_one_trained_method_is_not_every_method() -> None:
+    """With one trained method, the limits and what would strengthen the results are about that method."""
+    found = sentences(make_results(("untuned", "lora")))
+    assert found["limiting"].startswith("What limits these results: lora was trained once, so how much results vary")
+    assert "training seeds, to judge the method and not only this trained model; " in found["would-change"]
+    assert "differences" not in found
+
+
+def test_five_seeds_are_no_limit() -> None:
+    """With as many seeds as a spread needs, the number of seeds is not among the limits."""
+    found = sentences(make_results(("lora", "full"), seeds=(0, 1, 2, 3, 4)))
+    assert found["limiting"].startswith("What limits these results: the scores are for 24 test documents; ")
+
+
+def test_no_number_of_documents_is_advised_for_an_impossible_difference() -> None:
+    """Two documents cannot be multiplied to find a ROUGE difference above 100."""
+    found = sentences(make_results(documents=2))
+    assert "none is so large" not in found["would-change"]
+    assert "these data do not show which is better in any of 6 pairs." in found["undecided"]

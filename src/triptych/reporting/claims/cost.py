@@ -8,15 +8,17 @@ from triptych.text import formats
 
 def extremes(comparison: Comparison, path: str, what: str) -> str | None:
     """The lowest and highest value of a cost among the trained methods for which it was measured."""
-    among = having(comparison, path, trained(comparison))
+    labels = trained(comparison)
+    among = having(comparison, path, labels)
     if len(among) < 2:
         return None
+    methods = "trained methods" if among == labels else "trained methods with a measurement"
     low, high = lowest(comparison, path, among), highest(comparison, path, among)
     least, most = cell(comparison, low[0], path), cell(comparison, high[0], path)
     if low == high:
-        return f"All trained methods have the same {what}, {least}."
+        return f"{'Both' if len(low) == 2 else 'All'} {methods} have the same {what}, {least}."
     return (
-        f"Among the trained methods, {formats.listed(low)} {formats.verb(low, 'has', 'have')} the lowest {what} "
+        f"Among the {methods}, {formats.listed(low)} {formats.verb(low, 'has', 'have')} the lowest {what} "
         f"({least}) and {formats.listed(high)} the highest ({most})."
     )
 
@@ -30,14 +32,20 @@ def memory(results: Results, comparison: Comparison) -> str | None:
 
 
 def parameters_and_compute(comparison: Comparison) -> str | None:
-    """Whether the method with the fewest trainable parameters takes the least compute."""
-    compute = "cost.train_flops"
-    among = having(comparison, compute, trained(comparison))
-    if len(among) < 2:
+    """Whether the method with the fewest trainable parameters takes the least compute.
+
+    None if the compute of a method is not known, or if all have the same parameters or compute.
+    """
+    compute, labels = "cost.train_flops", trained(comparison)
+    if len(labels) < 2 or having(comparison, compute, labels) != labels:
         return None
-    fewest = lowest(comparison, "parameters.num_trainable_parameters", among)
-    least = lowest(comparison, compute, among)
+    fewest = lowest(comparison, "parameters.num_trainable_parameters", labels)
+    least = lowest(comparison, compute, labels)
+    if labels in (fewest, least):
+        return None
     trains = f"{formats.listed(fewest)} {formats.verb(fewest, 'trains', 'train')} the fewest"
+    if fewest == least:
+        return f"Here the fewest parameters go with the least compute: {trains} and took the least."
     if set(fewest) & set(least):
         return (
             f"Here the fewest parameters go with the least compute: {trains}, and {formats.listed(least)} took the "

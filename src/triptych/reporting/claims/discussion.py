@@ -32,9 +32,10 @@ from triptych.reporting.claims.selection import (
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, PairedTest, TrainingSummary
 from triptych.text import formats
-from triptych.text.measures import difference_of, lower_is_better, second_measure, short_name_of
+from triptych.text.measures import difference_of, digits_of, lower_is_better, second_measure, short_name_of
 from triptych.text.synthetic import parts_are
 
+_IN_SHORT = {"different": "significant", "equivalent": "equivalent", "undecided": "not significant"}
 _STOPS, _RUNS_ON = 0.05, 0.5  # shares of summaries at the cap: below, a method stops by itself; above, it does not
 _MUCH = 1.1  # length ratio up to which summaries count as about as long as references
 _MOST_PAIRS = 4  # maximum pairs that a sentence lists with intervals; if there are more, it gives their number
@@ -59,21 +60,27 @@ def loss_against_rouge(comparison: Comparison) -> str | None:
     shares = {
         label: (a / fall, b / rise) for label in labels if label != best for a, b in [_gains(comparison, label, base)]
     }
-    listed = "; ".join(f"{label} {formats.share(a)} and {formats.share(b)}" for label, (a, b) in shares.items())
+    reached = {label: f"{formats.share(a)} and {formats.share(b)}" for label, (a, b) in shares.items()}
+    if len(reached) == 1:
+        other, both = next(iter(reached.items()))
+        rest = f"{other}, the only other method that improves both significantly, reaches {both} of the two gains."
+    else:
+        listed = "; ".join(f"{label} {both}" for label, both in reached.items())
+        rest = f"The other methods that improve both significantly reach these shares of the two gains: {listed}."
     text = (
         f"{best} lowers the test loss of {base} by {formats.loss(fall)} nats per target token and raises R-1 by "
-        f"{formats.rouge_score(rise)}. The other methods that improve both significantly reach these shares of the two "
-        f"gains: {listed}."
+        f"{formats.rouge_score(rise)}. {rest}"
     )
+    each = formats.verb(shares, "It", "Each")
     if all(b > a for a, b in shares.values()):
         text += (
-            " Each reaches more of the gain in R-1 than of the gain in loss: the form of a summary, which ROUGE "
+            f" {each} reaches more of the gain in R-1 than of the gain in loss: the form of a summary, which ROUGE "
             "rewards at once, seems to be learned first, and the choice of words, which the loss measures, later."
         )
     elif all(b < a for a, b in shares.values()):
         text += (
-            " Each reaches more of the gain in loss than of the gain in R-1: what is learned about the words of a "
-            "reference does not carry over to generated summaries."
+            f" {each} reaches more of the gain in loss than of the gain in R-1: not all that is learned about the "
+            "words of a reference carries over to generated summaries."
         )
     return text
 
@@ -189,7 +196,8 @@ def undecided(comparison: Comparison) -> str | None:
         each = formats.verb(open_, "the", "each")
         found = f"By {name}, these data do not show which is better: {pairs}; {each} interval contains zero."
     else:
-        found = f"By {name}, these data do not show which is better in {len(open_)} of {len(tests)} pairs."
+        which = f"in {len(open_)} of {len(tests)} pairs" if len(open_) < len(tests) else f"in any of {len(tests)} pairs"
+        found = f"By {name}, these data do not show which is better {which}."
     sizes = [test.detectable for test in open_ if test.detectable is not None]
     if not sizes:
         return found
@@ -200,26 +208,31 @@ def undecided(comparison: Comparison) -> str | None:
 
 def cost_and_quality(comparison: Comparison) -> str | None:
     """What the best trained method costs compared with the cheapest, and what the difference buys."""
-    path = "cost.train_seconds"
-    labels = having(comparison, path, trained(comparison))
-    order = [label for label in ranking(comparison.rows, comparison.primary_measure) if label in labels]
-    if len(order) < 2:
+    path, labels, measure = "cost.train_seconds", trained(comparison), comparison.primary_measure
+    order = [label for label in ranking(comparison.rows, measure) if label in labels]
+    if len(order) < 2 or having(comparison, path, order) != order:
         return None
-    best, cheap = order[0], lowest(comparison, path, order)[0]
-    measure = comparison.primary_measure
-    if best == cheap:
+    best, fastest = order[0], lowest(comparison, path, order)
+    if fastest == order or len(_leaders(comparison, order, measure)) > 1:
+        return None
+    name, cheap = short_name_of(measure), fastest[0]
+    if best in fastest:
         return (
-            f"{best} has both the best mean {short_name_of(measure)} and the shortest training "
-            f"({cell(comparison, best, path)}): among the trained methods, the best is also the fastest."
+            f"{best} has both the best mean {name} and the shortest training ({cell(comparison, best, path)}): among "
+            "the trained methods, the best is also the fastest."
         )
-    ratio = number(comparison, best, path) / max(number(comparison, cheap, path), 1e-9)
+    ratio = f"{number(comparison, best, path) / max(number(comparison, cheap, path), 1e-9):.1f}"
+    longer = "about" if ratio == "1.0" else f"{ratio} times"
     test = find_test(comparison.tests, measure, best, cheap)
-    bought = f"gains {_gain(comparison, best, cheap, measure)}"
-    if test is not None:
-        bought += f" ({_interval(oriented(test, best))}, {decision_of(test)})"
+    bought = (
+        formats.signed(_difference_of_means(comparison, best, cheap, measure), digits_of(measure))
+        if test is None
+        else f"{_difference(oriented(test, best))} ({_IN_SHORT[decision_of(test)]})"
+    )
     return (
-        f"{best}, with the best mean {short_name_of(measure)}, trains {ratio:.1f} times as long as {cheap}, the "
-        f"fastest ({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the extra time {bought}."
+        f"{best}, with the best mean {name}, trains {longer} as long as {cheap}, the fastest "
+        f"({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the difference in {name} is "
+        f"{bought}."
     )
 
 
@@ -231,13 +244,12 @@ def front_of_trained(comparison: Comparison) -> str | None:
         ("cost.train_seconds", "training time"),
         ("parameters.num_trainable_parameters", "trainable parameters"),
     ):
-        known = having(comparison, path, labels)
-        if len(known) < 2:
+        if len(labels) < 2 or having(comparison, path, labels) != labels:
             continue
         front = pareto_front(
-            {label: (number(comparison, label, "rouge1.mean"), number(comparison, label, path)) for label in known}
+            {label: (number(comparison, label, "rouge1.mean"), number(comparison, label, path)) for label in labels}
         )
-        others = [label for label in known if label not in front]
+        others = [label for label in labels if label not in front]
         text = f"mean R-1 and {what}: {_points(comparison, front, path)}"
         if others:
             text += f"; {_dominated(comparison, others, front, path)}"
@@ -250,7 +262,7 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
     if not trained(comparison):
         return None
     documents = formats.number_of(comparison.num_documents, "test document")
-    parts = [_seeds_in_words(comparison), f"the scores are for {documents}"]
+    parts = [*filter(None, [_seeds_in_words(comparison)]), f"the scores are for {documents}"]
     if last := _still_falling(results):
         parts.append(f"the validation loss of {formats.listed(last)} was still falling when training ended")
     if edge := _at_edge(results):
@@ -264,23 +276,28 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
 
 def would_change(results: Results, comparison: Comparison) -> str | None:
     """What would make the results more certain, given their limits."""
-    if not trained(comparison):
+    labels = trained(comparison)
+    if not labels:
         return None
     parts = []
     counts = seed_counts(comparison.rows)
     if with_one_seed(comparison.rows):
-        parts.append(
-            f"three or more training seeds{of_those_with_one_seed(comparison.rows)}, to compare the methods and not "
-            "only these trained models"
+        of_methods = formats.verb(
+            labels,
+            "judge the method and not only this trained model",
+            "compare the methods and not only these trained models",
         )
+        parts.append(f"three or more training seeds{of_those_with_one_seed(comparison.rows)}, to {of_methods}")
     elif min(counts.values()) == 2:
         parts.append("a third training seed, which would narrow the intervals most")
     primary = comparison.primary_measure
     found = [test.detectable for test in _between_trained(comparison, primary) if test.detectable is not None]
     if found and set(counts.values()) == {1}:  # documents are the only source of randomness: 1 / sqrt(N)
-        half = difference_of(max(found) / 2, primary, short_name_of(primary))
-        documents = formats.count(4 * comparison.num_documents)
-        parts.append(f"about {documents} test documents, to find differences of {half} between trained models")
+        half = max(found) / 2
+        if primary == "loss" or half <= 100:  # ROUGE cannot differ by more
+            size = difference_of(half, primary, short_name_of(primary))
+            documents = formats.count(4 * comparison.num_documents)
+            parts.append(f"about {documents} test documents, to find differences of {size} between trained models")
     if last := _still_falling(results):
         parts.append(f"more epochs for {formats.listed(last)}")
     if edge := _at_edge(results):
@@ -369,7 +386,9 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
     }
     if len(order) < 2 or not tests:
         return None
-    best = order[0]
+    best, leaders = order[0], _leaders(comparison, order, measure)
+    if len(leaders) > 1:
+        return f"By {short_name_of(measure)}, {_same_best(comparison, leaders, measure)}"
     beaten = [label for label, test in tests.items() if is_significant(test)]
     equal = [label for label, test in tests.items() if decision_of(test) == "equivalent"]
     open_ = [label for label in tests if label not in beaten and label not in equal]
@@ -384,7 +403,7 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
         parts.append(f"equivalent to {formats.listed(equal)}{within}")
     if open_:
         parts.append(f"not significantly different from {formats.listed(open_)}")
-    return f"By {short_name_of(measure)}, {best} is ahead with {mean}: {'; '.join(parts)}."
+    return f"By {short_name_of(measure)}, {best} has the best mean, {mean}: {'; '.join(parts)}."
 
 
 def _missed(size: float, measure: str) -> str:
@@ -408,12 +427,21 @@ def _pair(test: PairedTest) -> str:
     return f"{test.a} − {test.b}"
 
 
-def _gain(comparison: Comparison, best: str, other: str, measure: str) -> str:
+def _difference_of_means(comparison: Comparison, best: str, other: str, measure: str) -> float:
     a, b = (mean_of(comparison.rows[label], measure) for label in (best, other))
     assert a is not None and b is not None
-    if measure == "loss":
-        return f"a test loss lower by {formats.loss(b - a)} nats per target token"
-    return f"{formats.rouge_score(a - b)} points of {short_name_of(measure)}"
+    return a - b
+
+
+def _leaders(comparison: Comparison, order: list[str], measure: str) -> list[str]:
+    """Of methods in order of their means, those with the best mean: several only if their means are equal."""
+    best = mean_of(comparison.rows[order[0]], measure)
+    return [label for label in order if mean_of(comparison.rows[label], measure) == best]
+
+
+def _same_best(comparison: Comparison, leaders: list[str], measure: str) -> str:
+    path = "loss.test" if measure == "loss" else f"{measure}.mean"
+    return f"{formats.listed(leaders)} have the same best mean, {cell(comparison, leaders[0], path)}."
 
 
 def _between_trained(comparison: Comparison, measure: str) -> list[PairedTest]:
@@ -444,17 +472,17 @@ def _dominated(comparison: Comparison, labels: list[str], front: list[str], path
 
 
 def _seeds_in_words(comparison: Comparison) -> str:
+    """What the number of training seeds limits; empty if every method has `rows.FEW_SEEDS` or more."""
     counts = seed_counts(comparison.rows)
-    if max(counts.values()) == 1:
-        return "each method was trained once, so how much results vary between training runs is unknown"
-    if single := with_one_seed(comparison.rows):
-        verb = formats.verb(single, "was", "were")
-        return (
-            f"{formats.listed(single)} {verb} trained once, so how much results vary between training runs is unknown"
-        )
-    least, most = min(counts.values()), max(counts.values())
+    single, least, most = with_one_seed(comparison.rows), min(counts.values()), max(counts.values())
+    every = "each method" if len(counts) > 1 else next(iter(counts))
+    if single:
+        which, verb = (every, "was") if most == 1 else (formats.listed(single), formats.verb(single, "was", "were"))
+        return f"{which} {verb} trained once, so how much results vary between training runs is unknown"
+    if least >= rows.FEW_SEEDS:
+        return ""
     seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
-    return f"each method was trained with {seeds}, so the spread between training runs is known only roughly"
+    return f"{every} was trained with {seeds}, so the spread between training runs is known only roughly"
 
 
 def _still_falling(results: Results) -> list[str]:
@@ -488,6 +516,8 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
         return ""
     best, rivals = _best_and_rivals(comparison, known, measure)
     name, estimate = short_name_of(measure), estimate_in_words(comparison, best, measure)
+    if len(leaders := _leaders(comparison, known, measure)) > 1:
+        return f"By {name}, no trained method is the best: {_same_best(comparison, leaders, measure)}"
     if rivals:
         return (
             f"By {name}, no trained method is significantly the best: {best} has the best mean, {estimate}, but is not "
@@ -508,16 +538,20 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
     """Which method to choose: among the best and its rivals, the one with the fewest trainable parameters."""
     path = "parameters.num_trainable_parameters"
     among = [label for label in (best, *rivals) if comparison.rows[label].trained]
-    frugal = lowest(comparison, path, among)[0]
+    fewest = lowest(comparison, path, among)
+    frugal = fewest[0]
     if frugal == best:
+        if len(fewest) > 1:
+            return f"{formats.listed(fewest)} have equally many trainable parameters ({cell(comparison, best, path)})."
         if rivals:
-            return f"Of these it also has the fewest trainable parameters ({cell(comparison, best, path)})."
-        least = lowest(comparison, path, trained(comparison))[0]
-        if least == best:
-            return f"It also trains the fewest parameters ({cell(comparison, best, path)}): it is the one to choose."
+            return f"Of these, {best} also has the fewest trainable parameters ({cell(comparison, best, path)})."
+        least = lowest(comparison, path, trained(comparison))
+        if best in least:
+            which = "the fewest parameters" if least == [best] else "no more parameters than any other"
+            return f"It also trains {which} ({cell(comparison, best, path)}): it is the one to choose."
         return (
-            f"It trains {cell(comparison, best, path)} parameters; {least}, which trains the fewest, "
-            f"{cell(comparison, least, path)}."
+            f"It trains {cell(comparison, best, path)} parameters; {formats.listed(least)} "
+            f"{formats.verb(least, 'trains', 'train')} the fewest, {cell(comparison, least[0], path)}."
         )
     test = find_test(comparison.tests, comparison.primary_measure, best, frugal)
     sure = test is not None and decision_of(test) == "equivalent"

@@ -73,7 +73,7 @@ def trunk_caches(results: Results) -> str | None:
 
 def differences(results: Results, comparison: Comparison) -> str | None:
     """What differs between the trained methods, other than the trained parameters."""
-    if not trained(comparison):
+    if len(trained(comparison)) < 2:
         return None
     runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].trained]
     rates = {run.record.search.chosen if run.record.search else run.number("learning_rate") for run in runs}
@@ -82,6 +82,9 @@ def differences(results: Results, comparison: Comparison) -> str | None:
     parts = [f"in their {' and '.join(settings)}"] if settings else []
     if any(run.count("num_virtual_tokens") for run in runs):
         parts.append("in the positions that virtual tokens take up")
+    sizes = {(run.record.kind, run.record.parameters.num_trainable_parameters) for run in runs if run.record.parameters}
+    if len(sizes) == 1:  # variants of one method: the table of hyperparameters shows how they differ
+        return f"The trained methods differ {' and '.join(parts)}." if parts else None
     also = f", and also {' and '.join(parts)}" if parts else ""
     return f"The trained methods differ in which parameters are trained{also}."
 
