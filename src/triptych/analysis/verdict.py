@@ -81,10 +81,12 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     if any(test.metric == second for test in tests):
         sentences.append(judge(rows, tests, second))
     if single:
-        sentences.append(
-            "That is about these trained models: comparing the methods themselves requires more training seeds"
-            f"{of_those_with_one_seed(rows)}."
+        about = formats.verb(
+            seed_counts(rows),
+            "this trained model: judging the method itself",
+            "these trained models: comparing the methods themselves",
         )
+        sentences.append(f"That is about {about} requires more training seeds{of_those_with_one_seed(rows)}.")
     elif min(seed_counts(rows).values(), default=3) == 2:
         sentences.append(
             "Two training seeds show little of how much training varies, so the intervals are wide: a third seed would "
@@ -108,7 +110,7 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
     about = [test for test in tests if test.metric == primary]
     name, named = name_of(primary), _significant_pairs(rows, about, primary, "pairs of systems")
     found = f"{named or 'no two of these outputs differ significantly'} on these documents"
-    whose = "each system" if len(single) == len(ranked) else ", ".join(single)
+    whose = "each system" if len(single) == len(ranked) else formats.listed(single)
     return (
         f"By {name}, {found}. Comparing the systems themselves, trained or sampled again, requires more than one set "
         f"of predictions of {whose}."
@@ -160,6 +162,10 @@ def _leader(
     ranked: Sequence[str], rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str, which: str
 ) -> str:
     best = ranked[0]
+    first = [label for label in ranked if mean_of(rows[label], measure) == mean_of(rows[best], measure)]
+    if len(first) > 1:
+        name = name_of(measure)
+        return f"No clear winner: {formats.listed(first)} have the same best mean {name}, {_mean(rows[best], measure)}"
     found = {label: find_test(tests, measure, best, label) for label in ranked[1:]}
     equal = [label for label, test in found.items() if test is not None and test.decision == "equivalent"]
     open_ = [
@@ -167,19 +173,19 @@ def _leader(
     ]
     leader = f"{best} ({_value(rows[best], measure)})"
     if not equal and not open_:
-        others = "the other" if len(ranked) == 2 else f"each of the {len(ranked) - 1} other {which}"
-        better = "significantly " + ("lower than" if measure == "loss" else "better than")
-        first = "The lowest test loss is that of" if measure == "loss" else "The best is"
-        return f"{first} {leader}, {better} {others}"
+        others = ranked[1] if len(ranked) == 2 else f"each of the {len(ranked) - 1} other {which}"
+        if measure == "loss":
+            return f"The lowest test loss is that of {leader}, significantly lower than that of {others}"
+        return f"The best is {leader}, significantly better than {others}"
     parts = []
     if open_:
-        parts.append(f"does not differ significantly from {', '.join(open_)}")
+        parts.append(f"does not differ significantly from {formats.listed(open_)}")
     if equal:
         margin = next(test.margin for test in found.values() if test is not None and test.decision == "equivalent")
-        parts.append(f"is equivalent to {', '.join(equal)} within {_amount(margin, measure)}")
-    first = "No clear winner by test loss:" if measure == "loss" else "No clear winner:"
+        parts.append(f"is equivalent to {formats.listed(equal)} within {_amount(margin, measure)}")
+    winner = "No clear winner by test loss:" if measure == "loss" else "No clear winner:"
     leads = "has the lowest" if measure == "loss" else "leads"
-    return f"{first} {leader} {leads}, but {' and '.join(parts)}"
+    return f"{winner} {leader} {leads}, but {' and '.join(parts)}"
 
 
 def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
@@ -188,7 +194,8 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
     name, named = name_of(measure), _significant_pairs(rows, about, measure, "pairs with a trained model")
     if not named:
-        return f"By {name}, no trained model differs significantly from another method on these documents."
+        which = formats.verb(trained, "the trained model does not differ", "no trained model differs")
+        return f"By {name}, {which} significantly from another method on these documents."
     return f"By {name}, {named} on these documents."
 
 
@@ -196,7 +203,8 @@ def _significant_pairs(rows: Mapping[str, RowSummary], about: Sequence[PairedTes
     """The pairs that differ, better method first, or their number if there are many; empty if none do."""
     apart = [oriented(test, _ahead(test, measure)) for test in about if is_significant(test)]
     if len(apart) > _MOST_LISTED:
-        return f"{len(apart)} of {len(about)} {what} differ"
+        number = f"all {len(apart)}" if len(apart) == len(about) else f"{len(apart)} of {len(about)}"
+        return f"{number} {what} differ"
     word = "below" if measure == "loss" else "above"
     behind: dict[str, list[str]] = {}
     for test in apart:
@@ -218,5 +226,10 @@ def _value(row: RowSummary, measure: str) -> str:
     return f"{estimate} {name_of(measure)}"
 
 
+def _mean(row: RowSummary, measure: str) -> str:
+    mean = mean_of(row, measure)
+    return formats.loss(mean) if measure == "loss" else formats.rouge_score(mean)
+
+
 def _amount(value: float | None, measure: str) -> str:
-    return f"{value:g} {short_unit_of(measure)}"
+    return f"{value:g} {short_unit_of(measure, value)}"

@@ -185,3 +185,43 @@ def test_no_number_of_documents_is_advised_for_an_impossible_difference() -> Non
     found = sentences(make_results(documents=2))
     assert "none is so large" not in found["would-change"]
     assert "these data do not show which is better in any of 6 pairs." in found["undecided"]
+
+
+def test_the_verdict_names_methods_as_a_list() -> None:
+    """The verdict joins the last of several names with `and`, and names the only other method."""
+    assert "does not differ significantly from lead-3, full, last-layers, prompt-tuning and untuned. " in (
+        make_comparison(make_results(documents=2, seeds=(0, 1))).verdict
+    )
+    verdict = make_comparison(make_results(("untuned", "lora"), seeds=(0, 1))).verdict
+    assert "ROUGE-1), significantly better than untuned. " in verdict
+    assert "nats per token), significantly lower than that of untuned. " in verdict
+
+
+def test_the_verdict_on_one_trained_model_is_not_about_several() -> None:
+    """With one trained method and one seed, the verdict is about this trained model."""
+    assert make_comparison(make_results(("lead-3", "lora"))).verdict.endswith(
+        "That is about this trained model: judging the method itself requires more training seeds."
+    )
+    assert make_comparison(make_results(("lead-3", "lora"), documents=2)).verdict.startswith(
+        "By ROUGE-1, the trained model does not differ significantly from another method on these documents."
+    )
+
+
+def test_equal_means_have_no_leader_in_the_verdict() -> None:
+    """If two methods have the same best mean, the verdict names both."""
+    results = make_results(("lora", "full"), seeds=(0, 1, 2))
+    for run in results.runs:
+        for line in run.predictions:
+            line.scores |= dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), 0.0)
+    assert make_comparison(results).verdict.startswith(
+        "No clear winner: lora and full have the same best mean ROUGE-1, 0.00. The lowest test loss is that of full ("
+    )
+
+
+def test_a_margin_of_one_point_is_one_point() -> None:
+    """An equivalence within a margin of 1 says `1 point`."""
+    results = make_results(("lora", "full"), seeds=(0, 1, 2), documents=400, analysis={"margin": 1.0})
+    for a, b in zip(results.of("lora"), results.of("full"), strict=True):
+        for line, other in zip(a.predictions, b.predictions, strict=True):
+            other.scores["rouge1"] = line.scores["rouge1"] + 0.01
+    assert "leads, but is equivalent to lora within 1 point. " in make_comparison(results).verdict

@@ -396,7 +396,7 @@ def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
     assert "Comparing the systems themselves" in one.verdict and {test.seeds[0] for test in one.tests} == {1}
     assert [test.decision for test in one.tests if test.metric == "rouge1"] == ["different"]
     several = triptych.score({"good": [good, second["good-again"]], "bad": [bad, second["bad-again"]]})
-    assert several.verdict.startswith("The best is good (") and "significantly better than the other" in several.verdict
+    assert several.verdict.startswith("The best is good (") and "significantly better than bad" in several.verdict
     longer = [[text + " zebra" * (i % 2 == odd) for i, text in enumerate(GOOD)] for odd in (0, 1)]
     columns = [{"id": IDS, "prediction": texts, "reference": REFERENCES} for texts in longer]
     pair = {
