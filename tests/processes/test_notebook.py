@@ -44,7 +44,7 @@ def test_every_cell_runs_and_shows_what_the_text_says(workplace, monkeypatch, ca
     trained = sorted((rows[label] for label in ("lora", "bitfit")), key=lambda row: (-row.rouge1.mean, row.loss.test))
     assert names["best"].label == trained[0].label  # of equal means, the one with the lower test loss
     said = capsys.readouterr().out
-    assert "notebook/runs/" in said and "Within at most 50,000 trainable parameters" in said
+    assert "notebook/runs/" in said and "With at most 50,000 trainable parameters" in said
     assert sorted(path.parent.name for path in (workplace / "notebook/runs").glob("*/0")) == [
         "bitfit",
         "lead-3",

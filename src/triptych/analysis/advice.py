@@ -17,7 +17,7 @@ from triptych.analysis.verdict import (
 from triptych.errors import ConfigError, shorten
 from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
-from triptych.text.measures import digits_of, lower_is_better, name_of, second_measure
+from triptych.text.measures import digits_of, lower_is_better, name_of, second_measure, short_unit_of
 from triptych.text.quantities import BYTES_OF, ONES_OF, SECONDS_OF, read_quantity
 
 
@@ -81,6 +81,7 @@ class _Limit:
     of: Callable[[RowSummary], float | None]  # what the method needed; None if not measured
     show: Callable[[float], str]
     what: str
+    unknown: str  # why what a method needed may not be known
 
 
 def recommend(
@@ -141,11 +142,17 @@ def _limits(
     seconds = _amount(max_seconds, "--max-seconds", SECONDS_OF, "90s, 30min, 8h or 3600")
     memory = _amount(max_memory, "--max-memory", BYTES_OF, "500MB, 8GB, 8GiB or 8e9")
     limits = [
-        (parameters, lambda row: row.num_trainable_parameters, lambda n: f"{n:,.0f}", "trainable parameters"),
-        (seconds, _seconds, formats.seconds, "of training"),
-        (memory, _memory, lambda size: formats.quantity(size, "bytes"), "of memory"),
+        (parameters, lambda row: row.num_trainable_parameters, lambda n: f"{n:,.0f}", "trainable parameters", ""),
+        (
+            seconds,
+            _seconds,
+            formats.seconds,
+            "of training",
+            "its training time is not known: other jobs shared the device",
+        ),
+        (memory, _memory, lambda size: formats.quantity(size, "bytes"), "of memory", "its memory was not measured"),
     ]
-    return [_Limit(most, of, show, what) for most, of, show, what in limits if most is not None]
+    return [_Limit(most, of, show, what, unknown) for most, of, show, what, unknown in limits if most is not None]
 
 
 def _amount(given: float | str | None, option: str, units: Mapping[str, float], examples: str) -> float | None:
@@ -183,9 +190,9 @@ def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
     for limit in limits:
         needed = limit.of(row)
         if needed is None:
-            return f"what it needs {limit.what} was not measured, or other jobs shared the device"
+            return limit.unknown
         if needed > limit.most:
-            return f"it needs {limit.show(needed)} {limit.what}, {limit.show(limit.most)} are allowed"
+            return f"it needs {limit.show(needed)} {limit.what}; the limit is {limit.show(limit.most)}"
     return None
 
 
@@ -216,47 +223,56 @@ def _text(
     row, chosen = comparison.rows[best], comparison.rows[choice]
     name = name_of(measure)
     most = "lowest" if lower_is_better(measure) else "highest"
+    of_budget = " within the budget" if limits else ""
     lines = [f"{_within(limits)}: {choice}.", f"  {_quality(comparison, chosen)}", f"  {_cost(chosen)}"]
     if choice != best:
         margin = comparison.inference.margins[measure] if comparison.inference is not None else 0.0
         lines.append(
-            f"It is the cheapest method shown to be at most {margin:g} worse in {name} than {best}, which has "
-            f"the {most} mean: {_quality(comparison, row)}"
+            f"It is the cheapest method shown to be at most {margin:g} {short_unit_of(measure, margin)} worse in "
+            f"{name} than {best}, which has the {most} mean: {_quality(comparison, row)}"
         )
     elif rivals and not all(rival.is_significant for rival in rivals):
         expense = _expense(comparison, within)
         cheaper = any(expense(label) < expense(best) for label in within)
-        what = "no cheaper method is shown to be as good" if cheaper else "nothing within the budget is cheaper"
+        what = "no cheaper method is shown to be as good" if cheaper else f"nothing{of_budget} is cheaper"
         lines.append(f"It has the {most} mean, and {what}.")
     elif not rivals and refused:
-        lines.append("Nothing else is within the budget.")
+        lines.append("Nothing else is within the budget." if limits else "No other method finished.")
     trained = [label for label in within if comparison.rows[label].trained]
     if single := with_one_seed({label: comparison.rows[label] for label in trained}):
+        about = formats.verb(trained, "This is about a trained model", "This compares trained models")
+        more = formats.verb(trained, "Judging the method itself", "Comparing the methods themselves")
         only = ": no method is advised here, only a model" if chosen.trained else ""
         lines.append(
-            f"This compares trained models: {formats.listed(single)} {formats.verb(single, 'has', 'have')} one "
-            f"training seed. Comparing the methods themselves requires more{only}."
+            f"{about}: {formats.listed(single)} {formats.verb(single, 'has', 'have')} one training seed. {more} "
+            f"requires more{only}."
         )
     if trained and not chosen.trained:
-        lines.append(f"Of the methods within the budget that train, {trained[0]} has the best mean.")
-    if rivals:
         lines.append(
-            f"Against the other methods within the budget, on the same documents ({name} of {best} minus theirs):"
+            f"Of the trained methods{of_budget}, {trained[0]} has the best mean."
+            if len(trained) > 1
+            else f"The only trained method{of_budget} is {trained[0]}."
         )
+    if rivals:
+        which = formats.verb(rivals, "other method", "other methods")
+        theirs = formats.verb(rivals, "its", "theirs")
+        lines.append(f"Against the {which}{of_budget}, on the same documents ({name} of {best} minus {theirs}):")
         lines.extend(f"  {rival.label}: {_evidence(comparison, measure, best, rival)}" for rival in rivals)
-    undecided = [label for label in frugal if label != choice]
+    tested = {rival.label for rival in rivals if rival.decision is not None}
+    undecided = [label for label in frugal if label != choice and label in tested]
     if undecided:
+        parameters = comparison.rows[undecided[0]].num_trainable_parameters
+        trains = f"{parameters:,.0f} parameters instead of" if parameters else "nothing, against"
         lines.append(
-            f"{undecided[0]} does not differ significantly from {best} and trains "
-            f"{comparison.rows[undecided[0]].num_trainable_parameters:,.0f} parameters instead of "
-            f"{row.num_trainable_parameters:,.0f}."
+            f"{undecided[0]} does not differ significantly from {best} and trains {trains} "
+            f"{row.num_trainable_parameters:,.0f}{'' if parameters else ' parameters'}."
         )
     if refused:
-        lines.append("Not within the budget:")
+        lines.append("Not within the budget:" if limits else "Not considered:")
         lines.extend(f"  {label}: {reason}." for label, reason in refused.items())
     lines.extend(
-        f"Outside the budget, {rival.label} has a better mean {name} by {abs(rival.difference):.{digits_of(measure)}f}"
-        f"{'' if rival.is_significant else ', which may be chance'}."
+        f"Outside the budget, the mean {name} of {rival.label} is better by "
+        f"{abs(rival.difference):.{digits_of(measure)}f}{'' if rival.is_significant else ', which may be chance'}."
         for rival in ahead
     )
     notes = [*comparison.flags, *(f"{choice}: {flag}" for flag in chosen.flags)]
@@ -283,7 +299,7 @@ def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dic
 def _within(limits: Sequence[_Limit]) -> str:
     if not limits:
         return "Without a limit"
-    return f"Within at most {' and '.join(f'{limit.show(limit.most)} {limit.what}' for limit in limits)}"
+    return f"With at most {' and '.join(f'{limit.show(limit.most)} {limit.what}' for limit in limits)}"
 
 
 def _quality(comparison: Comparison, row: RowSummary) -> str:

@@ -1,7 +1,7 @@
 """Warnings about a method or a comparison, in full sentences."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +22,7 @@ FEW_DOCUMENTS = 50  # in scored files; with fewer, a ROUGE-1 interval is several
 
 
 def row_flags(runs: Sequence[SavedRun]) -> list[str]:
-    """Warnings about one method, in full sentences; seeds are named if a warning does not apply to all.
+    """Warnings about one method, in full sentences; seeds are named if a warning does not apply to all that finished.
 
     Args:
         runs: the runs of the method, failed ones too.
@@ -31,16 +31,18 @@ def row_flags(runs: Sequence[SavedRun]) -> list[str]:
     for run in runs:
         for sentence in _run_flags(run) if run.done else [_failure(run)]:
             by_sentence[sentence].append(run.record.seed)
+    finished = {run.record.seed for run in runs if run.done}
     flags = []
     for sentence, seeds in by_sentence.items():
-        everywhere = len(seeds) == len(runs)
-        flags.append(sentence if everywhere else f"Seed {_listed(seeds)}: {sentence}")
+        everywhere = len(seeds) == (len(finished) if finished.issuperset(seeds) else len(runs))
+        flags.append(sentence if everywhere else f"{formats.capitalized(_seeds(seeds))}: {sentence}")
     losses: dict[float, list[int]] = defaultdict(list)
     for run in runs:
         if run.done and run.trained and run.record.loss.test is not None:
             losses[run.record.loss.test].append(run.record.seed)
     flags.extend(
-        f"Seeds {_listed(seeds)} gave bit-equal test losses: the seed has no effect here, so these are not repetitions."
+        f"{formats.capitalized(_seeds(seeds))} gave bit-equal test losses: the seed has no effect here, so these are "
+        "not repetitions."
         for seeds in losses.values()
         if len(seeds) > 1
     )
@@ -126,7 +128,7 @@ def _run_flags(run: SavedRun) -> list[str]:
             "time includes gathering the weights."
         )
     if note := record.cost.shared_note:
-        flags.append(f"{note[0].upper()}{note[1:]}.")
+        flags.append(f"{formats.capitalized(note)}.")
     share = _rate_share(run)
     if share is not None and share > HIGH_RATE:
         flags.append(
@@ -293,11 +295,11 @@ def _equal_texts(results: Results) -> list[str]:
         ]
         if texts:
             flags.append(
-                f"{a} and {b} wrote the same summaries (seed {_listed(texts)}): one of them may not do what its "
-                "name suggests."
+                f"{a} and {b} wrote the same summaries ({_seeds(texts)}): one of them may not do what its name "
+                "suggests."
             )
         elif scores:
-            flags.append(f"{a} and {b} have equal ROUGE from different summaries (seed {_listed(scores)}): check them.")
+            flags.append(f"{a} and {b} have equal ROUGE from different summaries ({_seeds(scores)}): check them.")
     return flags
 
 
@@ -341,8 +343,9 @@ def _differ(runs: Sequence[SavedRun], value: Callable[[SavedRun], Any]) -> bool:
     return any(value(run) != value(runs[0]) for run in runs)
 
 
-def _listed(seeds: Iterable[int]) -> str:
-    return ", ".join(str(seed) for seed in seeds)
+def _seeds(seeds: Sequence[int]) -> str:
+    """`seed 0`, `seeds 0 and 1`."""
+    return f"{formats.verb(seeds, 'seed', 'seeds')} {formats.listed([str(seed) for seed in seeds])}"
 
 
 def _unequal_memory(done: Sequence[SavedRun]) -> list[str]:

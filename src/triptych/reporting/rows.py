@@ -59,8 +59,8 @@ def failure_note(row: RowSummary) -> str:
     """Which seeds failed, in words; empty if none did."""
     if not row.failed_seeds:
         return ""
-    word = "seed" if len(row.failed_seeds) == 1 else "seeds"
-    return f"{word} {', '.join(str(seed) for seed in row.failed_seeds)} failed"
+    seeds = formats.listed([str(seed) for seed in row.failed_seeds])
+    return f"{formats.verb(row.failed_seeds, 'seed', 'seeds')} {seeds} failed"
 
 
 def power_note(comparison: Comparison) -> str:

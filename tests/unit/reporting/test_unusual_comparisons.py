@@ -225,3 +225,26 @@ def test_a_margin_of_one_point_is_one_point() -> None:
         for line, other in zip(a.predictions, b.predictions, strict=True):
             other.scores["rouge1"] = line.scores["rouge1"] + 0.01
     assert "leads, but is equivalent to lora within 1 point. " in make_comparison(results).verdict
+
+
+def test_warnings_name_seeds_as_words() -> None:
+    """Several seeds are `seeds 0 and 1`; a warning that applies to every finished seed names none."""
+    failed = (("lora", 0), ("lora", 1))
+    results = make_results(("untuned", "lora"), seeds=(0, 1, 2), failed=failed)
+    comparison = make_comparison(results)
+    flags = comparison.rows["lora"].flags
+    assert flags[0].startswith("Seeds 0 and 1: The run failed: ")
+    assert flags[1].startswith("The validation loss was still falling when training ended")
+    assert sentences(results, comparison)["failures"].endswith(": lora (seeds 0 and 1 failed).")
+
+
+def test_advice_without_a_limit_names_no_budget() -> None:
+    """Without a limit, the advice does not speak of a budget, and an untested method is not called undecided."""
+    results = make_results(("untuned", "lead-3", "lora", "full"), seeds=(0, 1), failed=(("full", 0), ("full", 1)))
+    text = recommend(make_comparison(results)).text
+    assert "budget" not in text and "Not considered:\n  full: no run of it finished." in text
+    text = recommend(make_comparison(make_results(("lead-3", "lora"), documents=1))).text
+    assert "does not differ significantly" not in text
+    text = recommend(make_comparison(make_results(("lead-3", "lora"), documents=2, seeds=(0, 1)))).text
+    assert "lead-3 does not differ significantly from lora and trains nothing, against 294,912 parameters." in text
+    assert "Against the other method, on the same documents (ROUGE-1 of lora minus its):" in text

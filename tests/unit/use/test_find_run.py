@@ -152,6 +152,6 @@ def test_a_published_comparison_is_advised_on_without_its_runs(tmp_path, capsys)
     assert cli.main(["advise", str(tmp_path), "--max-parameters", "1M", "--export", "nowhere"]) == 2
     captured = capsys.readouterr()
     assert (
-        "Within at most 1,000,000 trainable parameters: prompt-tuning." in captured.out
+        "With at most 1,000,000 trainable parameters: prompt-tuning." in captured.out
         and "Nothing is exported" in captured.err
     )
