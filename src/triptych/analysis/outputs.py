@@ -104,7 +104,7 @@ def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
     if open_ends - of_references <= CUT:
         return ""
     return (
-        f"{_percent(open_ends)} of the outputs end without a full stop, against {_percent(of_references)} of the "
+        f"{_percent(open_ends)} of the outputs end without final punctuation, against {_percent(of_references)} of the "
         "references: they were probably cut at a token limit, which lowers their recall."
     )
 

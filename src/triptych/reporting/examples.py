@@ -1,6 +1,6 @@
 """Examples and the web page's browser: summaries next to excerpts of their articles, with unsupported parts marked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -32,7 +32,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     if not first:
         return []
     language = _language(results)
-    chosen = _chosen_places([run.predictions for run in first.values() if run.trained] or _of_all(first.values()))
+    chosen = _chosen_places([run.predictions for run in _judged(first.values())])
     found = []
     names = _names(results, [next(iter(first.values())).predictions[place] for place in chosen.values()])
     for why, place in chosen.items():
@@ -44,7 +44,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
             {
                 "id": line.id,
                 "why": why,
-                "main": why == _MOST_UNLIKE,
+                "main": why == next(iter(chosen)),
                 "reference": _short(line.reference),
                 "article": " … ".join(telling_sentences(article, shown, _SENTENCES, language)) if article else "",
                 "rows": [
@@ -64,12 +64,17 @@ def examples(results: Results) -> list[dict[str, Any]]:
 
 def examples_rule(results: Results) -> str:
     """How the examples were chosen and what is marked in them."""
-    trained = any(run.done and run.trained for run in results.runs)
-    who = "systems" if results.files is not None else "trained methods" if trained else "methods"
+    judged = _judged([runs[0] for label in results.labels if (runs := results.of(label))])
+    marked = _MARKED if results.documents else _UNKNOWN
+    if len(judged) == 1:
+        return (
+            f"The examples are chosen by a fixed rule, from the R-1 of {judged[0].record.label} with the first seed: "
+            f"the documents with the median, the best and the worst score.{marked}"
+        )
+    who = "systems" if results.files is not None else "trained methods" if judged[0].trained else "methods"
     return (
         f"The examples are chosen by a fixed rule, from the R-1 of the {who} with the first seed: the documents with "
-        f"the best, the median and the worst mean, and the one on which the {who} differ most."
-        + (_MARKED if results.documents else _UNKNOWN)
+        f"the best, the median and the worst mean, and the one on which the {who} differ most.{marked}"
     )
 
 
@@ -147,18 +152,15 @@ _MOST_UNLIKE = "Largest difference between methods"
 
 
 def _chosen_places(scored: Sequence[Sequence[Prediction]]) -> dict[str, int]:
-    """The indices of the documents chosen by the rule, keyed by reason; no document is chosen twice."""
+    """The indices of the documents chosen by the rule, keyed by reason, the main one first; none is chosen twice."""
     number = min(map(len, scored))
     scores = [[predictions[place].scores["rouge1"] for predictions in scored] for place in range(number)]
     by_mean = sorted(range(number), key=lambda place: (-fmean(scores[place]), place))
     by_spread = sorted(range(number), key=lambda place: (min(scores[place]) - max(scores[place]), place))
     middle = number // 2
-    orders = {
-        _MOST_UNLIKE: by_spread,
-        "Best": by_mean,
-        "Median": by_mean[middle:] + by_mean[:middle],
-        "Worst": by_mean[::-1],
-    }
+    median = by_mean[middle:] + by_mean[:middle]
+    first = {_MOST_UNLIKE: by_spread} if len(scored) > 1 else {"Median": median}
+    orders = first | {"Best": by_mean, "Median": median, "Worst": by_mean[::-1]}
     chosen: dict[str, int] = {}
     for why, order in orders.items():
         if (place := next((place for place in order if place not in chosen.values()), None)) is not None:
@@ -166,8 +168,10 @@ def _chosen_places(scored: Sequence[Sequence[Prediction]]) -> dict[str, int]:
     return chosen
 
 
-def _of_all(runs: Any) -> list[Sequence[Prediction]]:
-    return [run.predictions for run in runs]
+def _judged(runs: Iterable[SavedRun]) -> list[SavedRun]:
+    """The runs by whose scores examples are chosen: those of trained methods; if there is none, all."""
+    runs = list(runs)
+    return [run for run in runs if run.trained] or runs
 
 
 def _names(results: Results, lines: Sequence[Prediction]) -> frozenset[str]:

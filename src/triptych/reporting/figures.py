@@ -13,7 +13,7 @@ from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, shor
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, RowSummary
 from triptych.text import formats
-from triptych.text.measures import HEADINGS, ROUGE, digits_of
+from triptych.text.measures import HEADINGS, ROUGE, digits_of, short_name_of
 
 _LOG_FROM = 8  # maximum ratio of costs on a linear axis; wider ranges get a logarithmic one
 _TALLEST = 8.5  # inches: a figure and its caption fit on a page
@@ -370,7 +370,7 @@ def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawi
             _difference_panel(drawn, axes, [test for test in tests if test.metric == measure], pairs)
             _named_places(axes, [f"{short_name(a)} − {short_name(b)}" for a, b in pairs], number == 0)
             unit = "nats" if measure == "loss" else "points of F1"
-            axes.set_xlabel(f"difference in {HEADINGS[measure]} ({unit})")
+            axes.set_xlabel(f"difference in {short_name_of(measure)} ({unit})")
         return drawn.finish()
 
 

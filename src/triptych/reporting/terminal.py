@@ -154,7 +154,7 @@ class ComparisonTable:
         for test in _primary_tests(self.comparison):
             cells = [*rows.test_figures(test), decision_of(test)]
             lines.append((Text(f"{test.a} − {test.b}"), cells))
-        title = f"Differences in {measures.HEADINGS[self.comparison.primary_measure]}, on the same documents"
+        title = f"Differences in {measures.short_name_of(self.comparison.primary_measure)}, on the same documents"
         return Grid(title, "a − b", ["Difference", "Interval", "p, corrected", "Decision"], lines, words=1)
 
     def _cost(self) -> Grid:

@@ -286,7 +286,7 @@ def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
     assert (of_models in caption) == (seeds == 1)
     size = comparison.inference.detectable["rouge1"]
     assert caption.startswith(
-        "Paired tests on R-1 and Test loss over the same documents: mean difference, interval and p"
+        "Paired tests on R-1 and test loss over the same documents: mean difference, interval and p"
     )
     assert "different: the interval excludes zero; equivalent: shown to be within the margin" in caption
     found = f"{size:.2f} points" if size <= 100 else "more than 100 points"

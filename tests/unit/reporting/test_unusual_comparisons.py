@@ -3,7 +3,7 @@
 from support.made_up import make_comparison, make_results
 from triptych.analysis.advice import recommend
 from triptych.reporting.claims import claims
-from triptych.reporting.document import reductions
+from triptych.reporting.document import reductions, report_data
 from triptych.reporting.export import to_markdown
 from triptych.reporting.lines import all_flags, heading
 from triptych.results.reading import Results
@@ -248,3 +248,42 @@ def test_advice_without_a_limit_names_no_budget() -> None:
     text = recommend(make_comparison(make_results(("lead-3", "lora"), documents=2, seeds=(0, 1)))).text
     assert "lead-3 does not differ significantly from lora and trains nothing, against 294,912 parameters." in text
     assert "Against the other method, on the same documents (ROUGE-1 of lora minus its):" in text
+
+
+def test_captions_name_measures_as_in_a_sentence() -> None:
+    """A caption joins several measures with commas and one `and`, and writes `test loss` in lower case."""
+    results = make_results(("untuned", "lora"))
+    tables = report_data(results, make_comparison(results))["tables"]
+    assert tables["tests"]["caption"].startswith("Paired tests on R-1 and test loss over the same documents")
+    assert "Paired tests on R-2, R-L and R-Lsum over" in tables["tests-others"]["caption"]
+
+
+def test_the_caption_of_checks_says_which_documents_were_checked() -> None:
+    """If only some documents were checked, the caption says how many of all; without articles, there is no density."""
+    results = make_results(("untuned", "lora"))
+    comparison = make_comparison(results)
+    comparison.checks.num_documents = 12
+    caption = report_data(results, comparison)["tables"]["checks"]["caption"]
+    assert caption.startswith("What models get wrong, in percent: the articles are not available, so only the share of")
+    assert caption.endswith(" Checked on 12 of the 24 documents.")
+
+
+def test_several_gpus_are_not_one() -> None:
+    """The caption of the compute table speaks of `the GPUs` if there are several."""
+    results = make_results(("untuned", "lora"))
+    for run in results.runs:
+        run.record.provenance.device, run.record.provenance.hardware = "cuda", {"num_processes": 4}
+    caption = report_data(results, make_comparison(results))["tables"]["compute"]["caption"]
+    assert "Utilization is the mean share of the GPUs in use" in caption
+
+
+def test_examples_of_one_method_do_not_differ_between_methods() -> None:
+    """With one trained method, no example is chosen for the largest difference between methods."""
+    results = make_results(("untuned", "lora"))
+    data = report_data(results, make_comparison(results))
+    assert [example["why"] for example in data["examples"]] == ["Median", "Best", "Worst"]
+    assert [example["main"] for example in data["examples"]] == [True, False, False]
+    assert data["examples-rule"].startswith(
+        "The examples are chosen by a fixed rule, from the R-1 of lora with the first seed: the documents with the "
+        "median, the best and the worst score."
+    )

@@ -333,7 +333,7 @@ def test_documents_make_copying_known(good, tmp_path):
     [
         (lambda texts: ["", *texts[1:]], "1 of 24 outputs is empty"),
         (lambda texts: [texts[0]] * 6 + texts[6:], "outputs also occur for another document"),
-        (lambda texts: [" ".join(text.split()[:9]) for text in texts], "end without a full stop"),
+        (lambda texts: [" ".join(text.split()[:9]) for text in texts], "end without final punctuation"),
         (
             lambda texts: [" ".join((text * 3).split()[: 30 if i % 2 else 12]) for i, text in enumerate(texts)],
             "50% of the outputs have exactly 30 words and none has more: they may have been cut there.",

@@ -75,7 +75,7 @@ def unfinished(comparison: Comparison) -> str | None:
     ]
     if not cut:
         return None
-    return f"Summaries that end without a full stop: {', '.join(cut)}; references {_percent(usual)}."
+    return f"Summaries that end without final punctuation: {', '.join(cut)}; references {_percent(usual)}."
 
 
 def _listed(checks: OutputChecks, labels: list[str], measure: str) -> str:

@@ -43,13 +43,14 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
     energy = Column(
         "Energy", cost_of("energy_joules"), lambda value, missing: formats.quantity(value, "joules", missing)
     )
+    devices = "all cores" if device != "cuda" else "the GPU" if num_devices == 1 else "the GPUs"
     measured = any(rows.cost(row, "energy_joules") is not None for row in comparison.rows.values())
     return by_row(
         comparison,
         "compute",
         f"Training compute on {num_devices} {name} {'device' if num_devices == 1 else 'devices'}. Executed and plain "
         "FLOPs are computed from passes counted at dispatch; plain FLOPs are those of the same training without the "
-        f"exact speed-ups. Utilization is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} in use; "
+        f"exact speed-ups. Utilization is the mean share of {devices} in use; "
         "the rate is executed FLOPs per device-second. Peak memory is the peak during training, including the weights; "
         "added is how far it exceeds the memory in use before the first step. "
         f"{'It is the memory handed out by the allocator.' if device == 'cuda' else _MEMORY}"

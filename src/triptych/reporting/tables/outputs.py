@@ -37,12 +37,17 @@ def checks_table(comparison: Comparison) -> ReportTable | None:
         "(mean length, in words, of the fragment that a word belongs to; Grusky et al., 2018); share of word pairs "
         "that are in its first three sentences; "
     )
-    known = of_article if checks.documents_known else "the articles are not available, so only "
-    part = f" {checks.num_documents:,} documents." if checks.num_documents < comparison.num_documents else ""
+    known = of_article if checks.documents_known else "the articles are not available, so only the "
+    part = (
+        f" Checked on {checks.num_documents:,} of the {comparison.num_documents:,} documents."
+        if checks.num_documents < comparison.num_documents
+        else ""
+    )
     return ReportTable(
         "checks",
-        f"What models get wrong, in percent except for density: {known}share of summaries that end without a full "
-        f"stop, and length as a percentage of the reference's. 95% intervals are below the means.{part}",
+        f"What models get wrong, in percent{' except for density' if checks.documents_known else ''}: {known}share of "
+        "summaries that end without final punctuation, and length as a percentage of the reference's. 95% intervals "
+        f"are below the means.{part}",
         ("Method", *[_CHECKS[name] for name in names]),
         tuple(body),
     )

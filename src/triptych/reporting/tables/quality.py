@@ -60,7 +60,7 @@ def loss_table(comparison: Comparison) -> ReportTable:
 def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: bool = False) -> str:
     """What a table of paired tests shows, what its intervals are, and which differences it could have detected."""
     metrics = tuple(metrics)
-    names = " and ".join(measures.HEADINGS[metric] for metric in metrics)
+    names = formats.listed([measures.short_name_of(metric) for metric in metrics])
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
     of_models = (
         " Where a method has one seed, p is about the trained models, not about training with another seed."
