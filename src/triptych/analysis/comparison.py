@@ -276,7 +276,7 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         **{f"rouge_{part}": _rouge_part(done, part) for part in ROUGE_PARTS},
         seed_sd=_seed_sd(done),
         shared_device=any(map(on_shared_device, done)),
-        flags=row_flags(runs),
+        flags=row_flags(runs, "seed" if results.files is None else "set"),
     )
 
 

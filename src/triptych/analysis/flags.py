@@ -21,11 +21,12 @@ SAME_SEARCH = 0.02  # share of documents by which equal budgets may differ, sinc
 FEW_DOCUMENTS = 50  # in scored files; with fewer, a ROUGE-1 interval is several points wide
 
 
-def row_flags(runs: Sequence[SavedRun]) -> list[str]:
+def row_flags(runs: Sequence[SavedRun], repetition: str = "seed") -> list[str]:
     """Warnings about one method, in full sentences; seeds are named if a warning does not apply to all that finished.
 
     Args:
         runs: the runs of the method, failed ones too.
+        repetition: what tells the runs apart: the `seed`, or the `set` of predictions of a scored system.
     """
     by_sentence: dict[str, list[int]] = defaultdict(list)
     for run in runs:
@@ -35,14 +36,14 @@ def row_flags(runs: Sequence[SavedRun]) -> list[str]:
     flags = []
     for sentence, seeds in by_sentence.items():
         everywhere = len(seeds) == (len(finished) if finished.issuperset(seeds) else len(runs))
-        flags.append(sentence if everywhere else f"{formats.capitalized(_seeds(seeds))}: {sentence}")
+        flags.append(sentence if everywhere else f"{formats.capitalized(_named(seeds, repetition))}: {sentence}")
     losses: dict[float, list[int]] = defaultdict(list)
     for run in runs:
         if run.done and run.trained and run.record.loss.test is not None:
             losses[run.record.loss.test].append(run.record.seed)
     flags.extend(
-        f"{formats.capitalized(_seeds(seeds))} gave bit-equal test losses: the seed has no effect here, so these are "
-        "not repetitions."
+        f"{formats.capitalized(_named(seeds, repetition))} gave bit-equal test losses: the seed has no effect here, so "
+        "these are not repetitions."
         for seeds in losses.values()
         if len(seeds) > 1
     )
@@ -141,7 +142,8 @@ def _run_flags(run: SavedRun) -> list[str]:
             f"{shape.share_at_cap:.0%} of the summaries were cut off at decoding.max_new_tokens, "
             "which sets their length and so affects ROUGE."
         )
-    if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY:
+    scored = shape is not None and shape.share_at_cap is None  # its empty outputs are among the warnings below
+    if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY and not scored:
         flags.append(f"{shape.share_empty:.0%} of the summaries are empty.")
     return [*flags, *record.notes.get("warnings", [])]
 
@@ -256,9 +258,8 @@ def _few_sets(results: Results) -> list[str]:
     elif min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
         flags.append(f"The systems do not have the same number of sets of predictions: {listed}.")
-    if documents < FEW_DOCUMENTS:
-        few = "1 document is" if documents == 1 else f"{documents} documents are"
-        flags.append(f"{few} too few for a verdict: only very large differences could be found.")
+    if 1 < documents < FEW_DOCUMENTS:
+        flags.append(f"{documents} documents are few: only very large differences can be found.")
     return flags
 
 
@@ -280,7 +281,7 @@ def _unequal_search(results: Results) -> list[str]:
 
 def _equal_texts(results: Results) -> list[str]:
     """Warn about equal predictions or ROUGE of two methods under one seed; an untrained one counts for every seed."""
-    flags = []
+    flags, repetition = [], "seed" if results.files is None else "set"
     for a, b in combinations(results.labels, 2):
         pairs = _paired_runs(results.of(a), results.of(b))
         texts = [
@@ -295,11 +296,12 @@ def _equal_texts(results: Results) -> list[str]:
         ]
         if texts:
             flags.append(
-                f"{a} and {b} wrote the same summaries ({_seeds(texts)}): one of them may not do what its name "
-                "suggests."
+                f"{a} and {b} wrote the same summaries ({_named(texts, repetition)}): one of them may not do what its "
+                "name suggests."
             )
         elif scores:
-            flags.append(f"{a} and {b} have equal ROUGE from different summaries ({_seeds(scores)}): check them.")
+            which = _named(scores, repetition)
+            flags.append(f"{a} and {b} have equal ROUGE from different summaries ({which}): check them.")
     return flags
 
 
@@ -343,9 +345,9 @@ def _differ(runs: Sequence[SavedRun], value: Callable[[SavedRun], Any]) -> bool:
     return any(value(run) != value(runs[0]) for run in runs)
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    """`seed 0`, `seeds 0 and 1`."""
-    return f"{formats.verb(seeds, 'seed', 'seeds')} {formats.listed([str(seed) for seed in seeds])}"
+def _named(seeds: Sequence[int], repetition: str) -> str:
+    """`seed 0`, `sets 0 and 1`."""
+    return f"{repetition}{formats.verb(seeds, '', 's')} {formats.listed([str(seed) for seed in seeds])}"
 
 
 def _unequal_memory(done: Sequence[SavedRun]) -> list[str]:

@@ -104,6 +104,8 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
     ranked = ranking(rows, primary)
     if len(ranked) < 2:
         return "There is nothing to compare: one system was scored."
+    if not tests:
+        return "Nothing could be tested."
     single = [label for label in ranked if len(rows[label].seeds) == 1]
     if not single:
         return f"{_leader(ranked, rows, tests, primary, 'systems')}."

@@ -65,16 +65,18 @@ def examples(results: Results) -> list[dict[str, Any]]:
 def examples_rule(results: Results) -> str:
     """How the examples were chosen and what is marked in them."""
     judged = _judged([runs[0] for label in results.labels if (runs := results.of(label))])
+    chosen = "The examples are chosen by a fixed rule, from the R-1 of"
+    first = "seed" if results.files is None else "set of predictions"
     marked = _MARKED if results.documents else _UNKNOWN
     if len(judged) == 1:
         return (
-            f"The examples are chosen by a fixed rule, from the R-1 of {judged[0].record.label} with the first seed: "
-            f"the documents with the median, the best and the worst score.{marked}"
+            f"{chosen} {judged[0].record.label} with the first {first}: the documents with the median, the best and "
+            f"the worst score.{marked}"
         )
     who = "systems" if results.files is not None else "trained methods" if judged[0].trained else "methods"
     return (
-        f"The examples are chosen by a fixed rule, from the R-1 of the {who} with the first seed: the documents with "
-        f"the best, the median and the worst mean, and the one on which the {who} differ most.{marked}"
+        f"{chosen} the {who} with the first {first}: the documents with the best, the median and the worst mean, and "
+        f"the one on which the {who} differ most.{marked}"
     )
 
 

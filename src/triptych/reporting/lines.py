@@ -65,8 +65,7 @@ def power_sentence(comparison: Comparison) -> str:
     ]
     if not parts:
         return ""
-    which = "systems" if rows.of_files(comparison) else "methods"
-    note = rows.power_note(comparison)
+    which, note = rows.methods_in_words(comparison), rows.power_note(comparison)
     return f"Minimum detectable difference between any two {which} ({note}): {' or '.join(parts)}."
 
 

@@ -66,7 +66,13 @@ def failure_note(row: RowSummary) -> str:
 def power_note(comparison: Comparison) -> str:
     """What a detectable difference means: 80% power, and how rough that is if few seeds estimate the spread."""
     fewest = min((count for test in comparison.tests for count in test.seeds if count > 1), default=FEW_SEEDS)
-    return "80% power" if fewest >= FEW_SEEDS else f"80% power; a rough estimate, from {fewest} seeds"
+    repetitions = "sets of predictions" if of_files(comparison) else "seeds"
+    return "80% power" if fewest >= FEW_SEEDS else f"80% power; a rough estimate, from {fewest} {repetitions}"
+
+
+def methods_in_words(comparison: Comparison) -> str:
+    """`methods`, or `systems` if their predictions are files from other tools."""
+    return "systems" if of_files(comparison) else "methods"
 
 
 def with_own_times(comparison: Comparison) -> Comparison:

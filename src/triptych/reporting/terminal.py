@@ -116,7 +116,10 @@ class ComparisonTable:
             yield _text(notice, style="yellow")
         if comparison.subset:
             yield _text(comparison.subset, style="yellow")
-        for grid in (self._quality(wide), self._differences() if files else self._cost()):
+        grids = [self._quality(wide), *([] if files else [self._cost()])]
+        if files and comparison.tests:
+            grids.append(self._differences())
+        for grid in grids:
             yield from grid.laid_out(console, options)
         yield Text(FILES_LEGEND if files else LEGEND, style="dim")
         yield _text(comparison.verdict, style="bold")

@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from statistics import fmean
 import pyarrow
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 from rouge_score.rouge_scorer import RougeScorer
 
 import triptych
@@ -19,6 +22,8 @@ from triptych import cli, registry
 from triptych.analysis.comparison import compare_results
 from triptych.analysis.outputs import output_flags
 from triptych.errors import InputError
+from triptych.reporting.document import report_data
+from triptych.reporting.terminal import print_comparison
 from triptych.results.reading import read_results
 from triptych.scored import predictions
 
@@ -381,7 +386,7 @@ def test_sound_outputs_raise_no_flag_of_their_own(good):
 def test_too_little_for_a_verdict_is_said(good, bad):
     """Few documents, and a single set of predictions, are reported."""
     flags = triptych.score({"good": good, "bad": bad}).flags
-    assert any("24 documents are too few for a verdict" in flag for flag in flags)
+    assert any("24 documents are few: only very large" in flag for flag in flags)
     assert any("one set of predictions" in flag for flag in flags)
 
 
@@ -685,3 +690,31 @@ def test_a_results_folder_is_scored_by_a_metric_alone(arguments, said, good, tmp
     triptych.score({"good": good}, out=tmp_path / "out", report=False)
     status, _, message = run(capsys, tmp_path / "out", *arguments)
     assert status == 2 and said in message
+
+
+def test_a_report_on_files_speaks_of_systems_and_sets(good, bad, tmp_path):
+    """Sentences on scored files do not speak of methods, seeds or trained models, and an empty output is told once."""
+    again = write_jsonl(tmp_path / "again.jsonl", {"id": IDS, "prediction": ["", *BAD[1:]]})
+    out = tmp_path / "out"
+    comparison = triptych.score({"good": good, "bad": [bad, again]}, out=out, report=False)
+    data = report_data(read_results(out), comparison)
+    texts = [claim["text"] for topic in data["claims"].values() for claim in topic]
+    texts += [*data["flags"], data["examples-rule"], *(table["caption"] for table in data["tables"].values())]
+    assert not [text for text in texts if re.search(r"\b([Ss]eeds?|[Mm]ethods|trained models)\b", text)]
+    assert [flag for flag in data["flags"] if "empty" in flag] == ["bad: Set 1: 1 of 24 outputs is empty and scores 0."]
+    assert "; a rough estimate, from 2 sets of predictions)" in data["tables"]["tests"]["caption"]
+
+
+def test_one_scored_document_gives_no_verdict(tmp_path):
+    """One document is not tested: there is no verdict on the outputs, and no empty table of differences."""
+    files = {
+        name: write_jsonl(tmp_path / f"{name}.jsonl", {"id": ["1"], "prediction": [text], "reference": REFERENCES[:1]})
+        for name, text in (("a", GOOD[0]), ("b", BAD[0]))
+    }
+    comparison = triptych.score(files)
+    assert comparison.verdict == "Nothing could be tested."
+    assert "There is only one test document, so there are no tests and no intervals." in comparison.flags
+    assert not any(" few" in flag for flag in comparison.flags)
+    shown = io.StringIO()
+    print_comparison(Console(file=shown, width=160), comparison)
+    assert "Differences" not in shown.getvalue() and "2 systems: 1 document, scored" in shown.getvalue()

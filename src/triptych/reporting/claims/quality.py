@@ -39,7 +39,7 @@ def best_rouge(comparison: Comparison) -> str | None:
         return None
     best, worst = highest(comparison, path, among), lowest(comparison, path, among)
     if best == worst:
-        return "All methods have the same mean test R-1."
+        return f"All {rows.methods_in_words(comparison)} have the same mean test R-1."
     top, bottom = estimate_in_words(comparison, best[0], "rouge1"), estimate_in_words(comparison, worst[0], "rouge1")
     return (
         f"The highest mean test R-1 is that of {formats.listed(best)}, {top}; the lowest is that of "
@@ -185,8 +185,9 @@ def test_counts(comparison: Comparison) -> str | None:
             parts.append(f"{sum(map(is_significant, tests))} of {len(tests)} on {name}")
     if not parts:
         return None
+    methods = rows.methods_in_words(comparison)
     return (
-        f"Two methods are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs "
+        f"Two {methods} are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs "
         "of one measure, that is, if the printed interval excludes zero; equivalent if their difference is shown to be "
         f"smaller than the margin; otherwise undecided. Pairs that differ: {formats.listed(parts)}."
     )
@@ -218,9 +219,10 @@ def power(comparison: Comparison) -> str | None:
     ]
     if not parts:
         return None
+    methods, note = rows.methods_in_words(comparison), rows.power_note(comparison)
     return (
-        "Minimum detectable difference between the two methods that are hardest to compare, after the correction "
-        f"({rows.power_note(comparison)}): {formats.listed(parts)}; smaller ones may have been missed."
+        f"Minimum detectable difference between the two {methods} that are hardest to compare, after the correction "
+        f"({note}): {formats.listed(parts)}; smaller ones may have been missed."
     )
 
 

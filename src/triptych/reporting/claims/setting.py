@@ -15,9 +15,8 @@ def compared(comparison: Comparison) -> str:
     labels = list(rows.done(comparison))
     return (
         f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'method', 'methods')} ({formats.listed(labels)}) "
-        f"{formats.verb(labels, 'was', 'were')} evaluated on {formats.verb(labels, '', 'the same ')}"
-        f"{formats.number_of(comparison.num_documents, 'test document')} of {comparison.data}, with the model "
-        f"{comparison.model}{_size(comparison)}{_seeds(comparison)}."
+        f"{formats.verb(labels, 'was', 'were')} evaluated on {_on_documents(comparison, labels, 'test document')} of "
+        f"{comparison.data}, with the model {comparison.model}{_size(comparison)}{_seeds(comparison)}."
     )
 
 
@@ -63,9 +62,17 @@ def _scored(comparison: Comparison) -> str:
     in_all = f"; together they gave {sets} sets of predictions" if sets > len(labels) else ""
     return (
         f"The outputs of {formats.count_in_words(len(labels)).lower()} {formats.verb(labels, 'system', 'systems')} "
-        f"({formats.listed(labels)}) on {formats.verb(labels, '', 'the same ')}"
-        f"{formats.number_of(comparison.num_documents, 'document')} were scored against {comparison.data}{in_all}."
+        f"({formats.listed(labels)}) on {_on_documents(comparison, labels, 'document')} were scored against "
+        f"{comparison.data}{in_all}."
     )
+
+
+def _on_documents(comparison: Comparison, labels: list[str], what: str) -> str:
+    """`24 documents`, or, for several methods, `the same 24 documents` or `the same document`."""
+    if len(labels) < 2:
+        return formats.number_of(comparison.num_documents, what)
+    number = comparison.num_documents
+    return f"the same {what if number == 1 else formats.number_of(number, what)}"
 
 
 def _seeds(comparison: Comparison) -> str:

@@ -62,20 +62,20 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     metrics = tuple(metrics)
     names = formats.listed([measures.short_name_of(metric) for metric in metrics])
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
-    of_models = (
-        " Where a method has one seed, p is about the trained models, not about training with another seed."
-        if one_seed
-        else ""
-    )
+    of_models = ""
+    if one_seed and rows.of_files(comparison):
+        of_models = " Where a system has one set of predictions, p is about these outputs, not about other ones of it."
+    elif one_seed:
+        of_models = " Where a method has one seed, p is about the trained models, not about training with another seed."
     inference = comparison.inference
     seen = [
         measures.difference_of(size, metric, measures.short_name_of(metric))
         for metric in metrics
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
-    sizes = " or ".join(seen)
-    note = rows.power_note(comparison)
-    power = f" Minimum detectable difference between any two methods ({note}): {sizes}." if seen else ""
+    which, note = rows.methods_in_words(comparison), rows.power_note(comparison)
+    sizes = formats.listed(seen)
+    power = f" Minimum detectable difference between any two {which} ({note}): {sizes}." if seen else ""
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
         "difference, interval and p; interval and p are corrected over the pairs of one measure, so that they agree "
