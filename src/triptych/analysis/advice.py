@@ -243,10 +243,8 @@ def _text(
         about = formats.verb(trained, "This is about a trained model", "This compares trained models")
         more = formats.verb(trained, "Judging the method itself", "Comparing the methods themselves")
         only = ": no method is advised here, only a model" if chosen.trained else ""
-        lines.append(
-            f"{about}: {formats.listed(single)} {formats.verb(single, 'has', 'have')} one training seed. {more} "
-            f"requires more{only}."
-        )
+        which, have = formats.listed_or_counted(single, "of them"), formats.verb(single, "has", "have")
+        lines.append(f"{about}: {which} {have} one training seed. {more} requires more{only}.")
     if trained and not chosen.trained:
         lines.append(
             f"Of the trained methods{of_budget}, {trained[0]} has the best mean."

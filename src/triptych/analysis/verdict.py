@@ -181,10 +181,11 @@ def _leader(
         return f"The best is {leader}, significantly better than {others}"
     parts = []
     if open_:
-        parts.append(f"does not differ significantly from {formats.listed(open_)}")
+        parts.append(f"does not differ significantly from {formats.listed_or_counted(open_, 'others')}")
     if equal:
         margin = next(test.margin for test in found.values() if test is not None and test.decision == "equivalent")
-        parts.append(f"is equivalent to {formats.listed(equal)} within {_amount(margin, measure)}")
+        others = formats.listed_or_counted(equal, "others")
+        parts.append(f"is equivalent to {others} within {_amount(margin, measure)}")
     winner = "No clear winner by test loss:" if measure == "loss" else "No clear winner:"
     leads = "has the lowest" if measure == "loss" else "leads"
     return f"{winner} {leader} {leads}, but {' and '.join(parts)}"

@@ -1,7 +1,7 @@
 """Number formatting in one place, so that all documents show the same digits; missing values never become numbers."""
 
 import math
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Protocol
 
 NOT_MEASURED = "not measured"
@@ -11,6 +11,7 @@ FAILED = "failed"
 _SI = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15), ("E", 1e18))
 _PREFIXES = "".join(prefix for prefix, _ in _SI)
 _WORDS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
+_MOST_LISTED = 6
 _UNITS = {"flops": "FLOP", "bytes": "B", "joules": "J"}
 
 
@@ -144,6 +145,11 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     names = list(names)
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
+
+
+def listed_or_counted(names: Sequence[str], what: str) -> str:
+    """`a, b and c`, or `28 methods` if they are more than a reader wants to see in a sentence."""
+    return listed(list(names)) if len(names) <= _MOST_LISTED else f"{len(names)} {what}"
 
 
 def number_of(value: int, what: str) -> str:

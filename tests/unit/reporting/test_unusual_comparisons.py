@@ -287,3 +287,18 @@ def test_examples_of_one_method_do_not_differ_between_methods() -> None:
         "The examples are chosen by a fixed rule, from the R-1 of lora with the first seed: the documents with the "
         "median, the best and the worst score."
     )
+
+
+def test_many_methods_are_counted_and_not_listed() -> None:
+    """With many variants, sentences on significance and limits give their number instead of their names."""
+    kinds = {f"lora-{rank}": "lora" for rank in range(1, 13)}
+    results = make_results(("untuned", *kinds), seeds=(0, 1, 2), kinds=kinds, documents=12)
+    found = sentences(results)
+    assert (
+        "but is not significantly better than 11 others. 12 of these have equally many trainable"
+        in (found["conclusion"])
+    )
+    assert "but does not differ significantly from 11 others" in found["verdict"]
+    assert "the validation loss of 12 methods was still falling" in found["limiting"]
+    assert "more epochs for 12 methods" in found["would-change"]
+    assert max(len(text) for name, text in found.items() if name in ("apart", "conclusion", "limiting")) < 700

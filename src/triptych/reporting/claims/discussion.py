@@ -264,9 +264,11 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
     documents = formats.number_of(comparison.num_documents, "test document")
     parts = [*filter(None, [_seeds_in_words(comparison)]), f"the scores are for {documents}"]
     if last := _still_falling(results):
-        parts.append(f"the validation loss of {formats.listed(last)} was still falling when training ended")
+        which = formats.listed_or_counted(last, "methods")
+        parts.append(f"the validation loss of {which} was still falling when training ended")
     if edge := _at_edge(results):
-        parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of the range that was tried")
+        which = formats.listed_or_counted(edge, "methods")
+        parts.append(f"the best learning rate of {which} is at the edge of the range that was tried")
     if not any(run.record.search for run in results.runs if run.trained):
         parts.append("there was no learning-rate search")
     if comparison.synthetic_parts:
@@ -299,9 +301,9 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
             documents = formats.count(4 * comparison.num_documents)
             parts.append(f"about {documents} test documents, to find differences of {size} between trained models")
     if last := _still_falling(results):
-        parts.append(f"more epochs for {formats.listed(last)}")
+        parts.append(f"more epochs for {formats.listed_or_counted(last, 'methods')}")
     if edge := _at_edge(results):
-        parts.append(f"a wider range of learning rates for {formats.listed(edge)}")
+        parts.append(f"a wider range of learning rates for {formats.listed_or_counted(edge, 'methods')}")
     elif not any(run.record.search for run in results.runs if run.trained):
         parts.append("a search for the learning rates")
     real = {"model": "a pretrained model", "data": "real documents"}
@@ -395,14 +397,15 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
     mean = estimate_in_words(comparison, best, measure)
     parts = []
     if beaten:
-        listed = ", ".join(f"{label} ({_difference(tests[label])})" for label in beaten)
+        differences = [f"{label} ({_difference(tests[label])})" for label in beaten]
+        listed = formats.listed_or_counted(differences, "others")
         parts.append(f"significantly {'below' if lower_is_better(measure) else 'above'} {listed}")
     if equal:
         margin = tests[equal[0]].margin
         within = "" if margin is None else f" within {difference_of(margin, measure, short_name_of(measure))}"
-        parts.append(f"equivalent to {formats.listed(equal)}{within}")
+        parts.append(f"equivalent to {formats.listed_or_counted(equal, 'others')}{within}")
     if open_:
-        parts.append(f"not significantly different from {formats.listed(open_)}")
+        parts.append(f"not significantly different from {formats.listed_or_counted(open_, 'others')}")
     return f"By {short_name_of(measure)}, {best} has the best mean, {mean}: {'; '.join(parts)}."
 
 
@@ -521,7 +524,7 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
     if rivals:
         return (
             f"By {name}, no trained method is significantly the best: {best} has the best mean, {estimate}, but is not "
-            f"significantly better than {formats.listed(rivals)}."
+            f"significantly better than {formats.listed_or_counted(rivals, 'others')}."
         )
     below = "below" if lower_is_better(measure) else "above"
     of_models = bool(with_one_seed(comparison.rows))
@@ -542,7 +545,8 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
     frugal = fewest[0]
     if frugal == best:
         if len(fewest) > 1:
-            return f"{formats.listed(fewest)} have equally many trainable parameters ({cell(comparison, best, path)})."
+            which = formats.listed_or_counted(fewest, "of these")
+            return f"{which} have equally many trainable parameters ({cell(comparison, best, path)})."
         if rivals:
             return f"Of these, {best} also has the fewest trainable parameters ({cell(comparison, best, path)})."
         least = lowest(comparison, path, trained(comparison))

@@ -141,10 +141,11 @@ def best_loss(comparison: Comparison) -> str | None:
     best = lowest(comparison, "loss.test", among)
     tests = {label: find_test(comparison.tests, "loss", best[0], label) for label in among if label not in best}
     near = [label for label, test in tests.items() if test is not None and not is_significant(test)]
+    others = formats.listed_or_counted(near, "others")
     return (
         f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: "
         f"{estimate_in_words(comparison, best[0], 'loss')}"
-        + (f"; {formats.listed(near)} {formats.verb(near, 'does', 'do')} not differ significantly." if near else ".")
+        + (f"; {others} {formats.verb(near, 'does', 'do')} not differ significantly." if near else ".")
         + _of_models_alone(comparison)
     )
 
