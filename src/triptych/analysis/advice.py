@@ -253,7 +253,7 @@ def _text(
         )
     if rivals:
         which = formats.verb(rivals, "other method", "other methods")
-        theirs = formats.verb(rivals, "its", "theirs")
+        theirs = formats.verb(rivals, f"that of {rivals[0].label}", "theirs")
         lines.append(f"Against the {which}{of_budget}, on the same documents ({name} of {best} minus {theirs}):")
         lines.extend(f"  {rival.label}: {_evidence(comparison, measure, best, rival)}" for rival in rivals)
     tested = {rival.label for rival in rivals if rival.decision is not None}

@@ -201,11 +201,11 @@ class Shown:
     def _bottleneck(self, own: Fit) -> str:
         p, size = self.planner, own.size
         share = p.chance.share_of_seeds(size.test_documents, size.seeds)
-        design = f"The suite's own design ({_documents_and_seeds(own)}) finds it in {own.power:.0%}"
+        design = f"The suite's own design ({_documents_and_seeds(own)}) finds it in {own.power:.0%} of comparisons"
         parts = f"{1 - share:.0%} of the variance of its differences comes from documents, {share:.0%} from seeds"
         if size.seeds == 1:
             return (
-                f"{design}, of these trained models alone: with one seed no method is ranked, and seeds are what is "
+                f"{design}, but only between trained models: with one seed no method is ranked, and seeds are what is "
                 f"lacking{self._documents_too()}."
             )
         if p.bottleneck == "none":
@@ -287,11 +287,13 @@ class Shown:
     def _points(self, difference: float) -> str:
         if self.known.suite.analysis.primary == "loss":
             return f"{difference:.2g} nats"
-        return f"{difference:.3g} {'point' if difference == 1 else 'points'}"
+        number = f"{difference:.3g}"
+        return f"{number} {'point' if number == '1' else 'points'}"
 
 
 def _documents_and_seeds(fit: Fit) -> str:
-    return f"{fit.size.test_documents:,} test documents and {formats.number_of(fit.size.seeds, 'seed')}"
+    documents = formats.number_of(fit.size.test_documents, "test document")
+    return f"{documents} and {formats.number_of(fit.size.seeds, 'seed')}"
 
 
 def _needs(planner: Planner) -> list[Need]:

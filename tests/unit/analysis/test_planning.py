@@ -260,7 +260,10 @@ def test_a_plan_in_words(pilot, capsys):
     """The terminal says what is needed, what is missing, what it costs, and how certain the pilot is."""
     assert cli.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "the 40 available test documents are not enough" in said and "Documents are the bottleneck" in said
+    assert (
+        "the 40 available test documents are not enough" in said
+        and "% of comparisons. Documents are the bottleneck" in said
+    )
     assert "Within 10 min 00 s a difference of 0.5 points cannot be detected with 80% power" in said
     assert "2 epochs instead of 10; what more training would bring is not known without a [scaling] pilot" in said
     assert "(90%)" in said and "To run it: triptych compare" in said
@@ -297,7 +300,7 @@ def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
     assert chance.seed_sd == 0.3 and chance.seed_sd_high is None and chance.noise_sd == 0
     assert any("one seed of every method" in sentence for sentence in made.sentences)
     assert (
-        any("no method is ranked" in sentence for sentence in made.sentences)
+        any("% of comparisons, but only between trained models: with one seed no method" in s for s in made.sentences)
         and min(need.seeds for need in made.needs) == 2
     )
 

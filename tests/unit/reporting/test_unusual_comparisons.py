@@ -247,7 +247,7 @@ def test_advice_without_a_limit_names_no_budget() -> None:
     assert "does not differ significantly" not in text
     text = recommend(make_comparison(make_results(("lead-3", "lora"), documents=2, seeds=(0, 1)))).text
     assert "lead-3 does not differ significantly from lora and trains nothing, against 294,912 parameters." in text
-    assert "Against the other method, on the same documents (ROUGE-1 of lora minus its):" in text
+    assert "Against the other method, on the same documents (ROUGE-1 of lora minus that of lead-3):" in text
 
 
 def test_captions_name_measures_as_in_a_sentence() -> None:
