@@ -280,10 +280,13 @@ def _unequal_search(results: Results) -> list[str]:
 
 
 def _equal_texts(results: Results) -> list[str]:
-    """Warn about equal predictions or ROUGE of two methods under one seed; an untrained one counts for every seed."""
+    """Warn about equal predictions or ROUGE of two methods under one seed; an untrained one counts for every seed.
+
+    Runs that wrote nothing have a warning of their own.
+    """
     flags, repetition = [], "seed" if results.files is None else "set"
     for a, b in combinations(results.labels, 2):
-        pairs = _paired_runs(results.of(a), results.of(b))
+        pairs = [pair for pair in _paired_runs(results.of(a), results.of(b)) if any(map(_wrote_something, pair))]
         texts = [
             first.record.seed
             for first, second in pairs
@@ -303,6 +306,10 @@ def _equal_texts(results: Results) -> list[str]:
             which = _named(scores, repetition)
             flags.append(f"{a} and {b} have equal ROUGE from different summaries ({which}): check them.")
     return flags
+
+
+def _wrote_something(run: SavedRun) -> bool:
+    return any(line.prediction.strip() for line in run.predictions)
 
 
 def _paired_runs(a: Sequence[SavedRun], b: Sequence[SavedRun]) -> list[tuple[SavedRun, SavedRun]]:

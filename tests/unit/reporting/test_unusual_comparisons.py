@@ -302,3 +302,15 @@ def test_many_methods_are_counted_and_not_listed() -> None:
     assert "the validation loss of 12 methods was still falling" in found["limiting"]
     assert "more epochs for 12 methods" in found["would-change"]
     assert max(len(text) for name, text in found.items() if name in ("apart", "conclusion", "limiting")) < 700
+
+
+def test_empty_summaries_are_not_called_the_same() -> None:
+    """Two methods that wrote nothing are warned about as such, not as one method under two names."""
+    results = make_results(("lora", "full"))
+    for run in results.runs:
+        run.record.text_shape.share_empty = 1.0
+        for line in run.predictions:
+            line.prediction = ""
+    flags = all_flags(make_comparison(results))
+    assert "lora, full: 100% of the summaries are empty." in flags
+    assert not [flag for flag in flags if "same summaries" in flag or "equal ROUGE" in flag]
