@@ -9,8 +9,11 @@ from triptych.results import json_files, layout
 from triptych.results.integrity import digests
 from triptych.results.reading import Results, SavedRun, read_record
 from triptych.results.records import KeptChecks, OutputChecks
+from triptych.storage.files import is_temporary
 
 COPIED = ("suite.json", "checks.json", "runs/", "scaling/")  # if they exist
+_FOLDERS = ("runs", "scaling")  # replaced as a whole
+_FILES = frozenset(("record.json", "history.jsonl", "predictions.jsonl", "search.json", "suite.json"))  # in these
 
 
 def copy_without_texts(results: Results, checks: OutputChecks | None, to: Path) -> None:
@@ -25,14 +28,31 @@ def copy_without_texts(results: Results, checks: OutputChecks | None, to: Path) 
         to: the folder; an existing copy is replaced.
 
     Raises:
-        ResultsError: the folder holds runs that are not such a copy.
+        ResultsError: the folder holds runs or other files that are not such a copy; nothing was written.
     """
-    for path in to.glob("runs/*/*/record.json"):
-        if not read_record(path).texts_left_out:
+    _check_replaceable(to)
+    for name in _FOLDERS:
+        shutil.rmtree(to / name, ignore_errors=True)
+    _write_copy(results, checks, to)
+
+
+def _check_replaceable(to: Path) -> None:
+    """Check that what a copy replaces in a folder is nothing but an earlier copy."""
+    for path in sorted(path for name in _FOLDERS for path in (to / name).rglob("*")):
+        if path.is_dir() or is_temporary(path):
+            continue
+        if path.name not in _FILES:
+            raise ResultsError(
+                f"{str(to)!r} holds {str(path.relative_to(to))!r}, which is not from a copy without texts and would be "
+                "removed: name another folder."
+            )
+        if path.name == "record.json" and not read_record(path).texts_left_out:
             raise ResultsError(
                 f"{str(to)!r} holds runs with their texts: name a folder without runs, or remove {str(to / 'runs')!r}."
             )
-    shutil.rmtree(to / "runs", ignore_errors=True)
+
+
+def _write_copy(results: Results, checks: OutputChecks | None, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))
     if checks is None:
@@ -42,7 +62,7 @@ def copy_without_texts(results: Results, checks: OutputChecks | None, to: Path) 
     for run in results.runs:
         _copy_run(run, results.out, to)
     for size, smaller in results.scaled.items():
-        copy_without_texts(smaller, None, layout.scaled_folder(to, size))
+        _write_copy(smaller, None, layout.scaled_folder(to, size))
 
 
 def _copy_run(run: SavedRun, out: Path, to: Path) -> None:

@@ -9,6 +9,7 @@ from triptych import api, cli
 from triptych.errors import ResultsError
 from triptych.reporting import write
 from triptych.results.reading import read_results
+from triptych.results.without_texts import copy_without_texts
 from triptych.scored.stored import rescore
 
 
@@ -72,6 +73,29 @@ def test_a_copy_is_not_written_over_runs(finished, tmp_path):
     for _ in range(2):
         api.report(out, to=copy, texts=False)
     assert json.loads(next(copy.glob("runs/*/*/record.json")).read_text())["texts_left_out"] is True
+
+
+@pytest.mark.parametrize("place", ["runs/exp1/model.bin", "runs/lora/0/checkpoint/8.safetensors", "scaling/notes.txt"])
+def test_a_copy_removes_nothing_but_a_copy(finished, place):
+    """A folder that holds anything but an earlier copy where the copy goes is refused and stays as it was."""
+    out, copy = finished
+    file = copy / place
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    with pytest.raises(ResultsError, match="not from a copy without texts"):
+        api.report(out, to=copy, texts=False)
+    assert file.read_text() == "precious" and not (copy / "suite.json").exists()
+
+
+def test_a_copy_leaves_nothing_of_an_earlier_one(finished, tmp_path):
+    """The copy of a comparison without a data-size curve has none of an earlier copy's runs on fewer documents."""
+    out, copy = finished
+    curve = write_results(tmp_path / "curve", scaling={"train_documents": (100,)})
+    write_results(curve / "scaling" / "100", ("prompt-tuning", "lora", "full"), name="curve")
+    copy_without_texts(read_results(curve), None, copy)
+    assert any(copy.glob("scaling/100/runs/*/*/record.json"))
+    copy_without_texts(read_results(out), None, copy)
+    assert not (copy / "scaling").exists() and read_results(copy).labels == read_results(out).labels
 
 
 def test_a_copy_has_nothing_to_score(finished):
