@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 import triptych
 from triptych.analysis.comparison import compare_results
 from triptych.contracts import Dataset, EmbeddedModel
-from triptych.errors import InputError, ResultsError, shorten
+from triptych.errors import ConfigError, InputError, ResultsError, shorten
 from triptych.registry import registered
 from triptych.reporting.authors_text import read_authors_text
 from triptych.reporting.export import to_csv, to_markdown
@@ -100,6 +100,7 @@ def write_bundle(
         What went in.
 
     Raises:
+        ConfigError: the limit is not a number of 0 or more.
         ResultsError: OUT has no finished run, no report or an incomplete model, or `file` already exists.
     """
     if file.is_dir() or (file.exists() and not overwrite):
@@ -116,8 +117,11 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     """Everything that goes into the zip, its README last.
 
     Raises:
+        ConfigError: the limit is not a number of 0 or more.
         ResultsError: part of it is missing.
     """
+    if max_megabytes is not None and not max_megabytes >= 0:  # NaN, too
+        raise ConfigError(f"--max-megabytes is {max_megabytes:g}: a number of 0 or more is needed.")
     results = read_results(out, partial=True)
     if not any(run.done for run in results.runs):
         raise ResultsError(f"{str(out)!r} has no finished run: there is nothing to submit.")

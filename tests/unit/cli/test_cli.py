@@ -490,6 +490,15 @@ def test_an_empty_path_is_not_the_current_folder(arguments, tmp_path, capsys):
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "cache"] == before
 
 
+@pytest.mark.parametrize("most", ["nan", "-1"])
+def test_a_limit_of_a_bundle_is_a_number_of_zero_or_more(most, tmp_path, capsys):
+    """NaN is no limit and a negative one leaves out every model: both are refused, and no zip is written."""
+    write_results(tmp_path / "out")
+    assert cli.main(["bundle", "out", "my.zip", f"--max-megabytes={most}"]) == 2
+    assert f"--max-megabytes is {most}: a number of 0 or more is needed." in capsys.readouterr().err
+    assert not (tmp_path / "my.zip").exists()
+
+
 @pytest.mark.parametrize(
     "call",
     [
