@@ -164,7 +164,8 @@ def _amount(given: float | str | None, option: str, units: Mapping[str, float], 
     if given is None:
         return None
     try:
-        most = (read_quantity(given, units) if isinstance(given, str) else None) or float(given)
+        read = read_quantity(given, units) if isinstance(given, str) else None
+        most = float(given) if read is None else read
     except ValueError:
         raise ConfigError(f"{option} {shorten(repr(given))} is not a quantity such as {examples}.") from None
     if math.isfinite(most) and most >= 0:

@@ -10,7 +10,8 @@ BYTES_OF = {
     **{f"{name}ib": 1024.0 ** (power + 1) for power, name in enumerate("kmgt")},
 }
 ONES_OF = {"k": 1e3, "m": 1e6, "b": 1e9}
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:[\d,_]*\d)?(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_NUMBER = r"[+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"  # a comma separates thousands
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([a-z]*)\s*", re.IGNORECASE)
 
 
 def read_quantity(text: str, units: Mapping[str, float]) -> float | None:

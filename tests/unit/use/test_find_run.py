@@ -105,6 +105,7 @@ def test_advice_names_the_folder_of_the_choice_and_the_commands_that_use_it(out)
     found = api.advise(out, max_parameters="1M")
     assert found.choice == "lora" and found.runs == (str(out / "runs/lora/0"), str(out / "runs/lora/1"))
     assert f"triptych export {out / 'runs/lora/0'} DIR" in found.text and "lowest validation loss" in found.text
+    assert api.advise(out, max_parameters="0k").choice == api.advise(out, max_parameters=0).choice
     none = api.advise(out, max_parameters=0)
     assert none.choice == "lead-3" and "triptych export" not in none.text and "summarize" in none.text
 
