@@ -21,9 +21,18 @@ from triptych.foreign_names import meant_by
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 _MOST_PROBLEMS = 8  # listed in one message
 _LONGEST_QUOTE = 120  # characters
+_NEEDED = {  # by pydantic's name of a problem
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is needed"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is needed"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number is needed"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a table of keys is needed"),
+    "string_type": "text is needed",
+    "tuple_type": "a list is needed",
+}
 
 
 class TriptychError(Exception):
@@ -108,9 +117,21 @@ def explain_validation(error: "ValidationError", where: str, model: "type[BaseMo
             section = ".".join(([where] if where else []) + path[:-1])
             lines.append(f"Unknown key {key!r}.{_hint(path, section, model)}")
         else:
-            message = problem["msg"][0].lower() + problem["msg"][1:]
-            lines.append(f"{key!r} is {shorten(repr(problem['input']))}: {message.removeprefix('value error, ')}.")
+            lines.append(f"{key!r} is {shorten(repr(problem['input']))}: {_needed(problem)}.")
     return "\n".join(lines)
+
+
+def _needed(problem: "ErrorDetails") -> str:
+    """What a value should be, in plain words, with the way to write it as text or as a list."""
+    message, value = _NEEDED.get(problem["type"]), problem["input"]
+    if message is None:
+        message = problem["msg"][0].lower() + problem["msg"][1:]
+        return message.removeprefix("value error, ")
+    if problem["type"] == "string_type" and not isinstance(value, bool | list | dict):
+        return f"{message}: put it in quotes, which a shell keeps if written '\"{value}\"'"
+    if problem["type"] == "tuple_type" and isinstance(value, str):
+        return f'{message}, such as ["{shorten(value, 60)}"]'
+    return message
 
 
 def _hint(path: list[str], section: str, model: "type[BaseModel]") -> str:

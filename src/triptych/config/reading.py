@@ -5,6 +5,7 @@ import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from datetime import date, time
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -86,6 +87,8 @@ def merge_tables(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def parse_setting(text: str) -> dict[str, Any]:
     """Parse `a.b=value` into nested tables; the value is read as TOML, or else taken as a string.
 
+    A date is a string too: no key takes anything else.
+
     Raises:
         ConfigError: there is no `=`, or an empty key.
     """
@@ -97,6 +100,8 @@ def parse_setting(text: str) -> dict[str, Any]:
         value = tomllib.loads(f"value = {raw}")["value"]
     except (ValueError, RecursionError):
         value = raw
+    if isinstance(value, date | time):
+        value = raw.strip()
     for part in reversed(parts):
         value = {part: value}
     return value

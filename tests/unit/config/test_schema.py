@@ -1,7 +1,10 @@
 """Incompatible settings are refused, and suite files of earlier versions load."""
 
+import re
+
 import pytest
 
+from triptych.config.reading import parse_settings
 from triptych.config.schema import PromptSettings, make_suite
 from triptych.contracts import Method
 from triptych.errors import ConfigError
@@ -43,3 +46,29 @@ def test_true_is_no_number_of_a_methods_options():
     """A method's options are read like the suite's keys."""
     with pytest.raises(ConfigError, match=r"'method.lora.rank' is True: a number is needed"):
         build(find(Method, "lora"), {"rank": True}, "method.lora")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("methods=lora", """a list is needed, such as ["lora"]"""),
+        ("engine.plain=maybe", "true or false is needed"),
+        ("training.max_epochs=1.5", "a whole number is needed"),
+        ("training.max_epochs=many", "a whole number is needed"),
+        ("analysis.margin=[1]", "a number is needed"),
+        ("limits=5", "a table of keys is needed"),
+        ("method.lora=5", "a table of keys is needed"),
+        ("report.title=2026", """text is needed: put it in quotes, which a shell keeps if written '"2026"'"""),
+    ],
+)
+def test_a_value_of_another_type_is_answered_in_plain_words(setting, said):
+    """What is needed is said in the words of a suite file, not in those of Python."""
+    key, _, _ = setting.partition("=")
+    with pytest.raises(ConfigError, match=re.escape(f"{key!r} is ") + ".*" + re.escape(f": {said}.") + "$"):
+        make_suite(parse_settings([setting]))
+
+
+@pytest.mark.parametrize("date", ["2026-11-28", "2026-11-28 10:00:00", "10:00:00", "25 October 2024"])
+def test_a_date_is_text(date):
+    """`--set report.date=2026-11-28` is the text that was written, although TOML has dates."""
+    assert make_suite(parse_settings([f"report.date={date}"])).report.date == date
