@@ -76,8 +76,10 @@ def run_compare(options: argparse.Namespace) -> int:
 
     from triptych import api
     from triptych.cli.progress import ProgressView, write_stream
-    from triptych.suite.executors import Resources
+    from triptych.suite.executors import Resources, make_executor
 
+    resources = Resources(options.run_cpus, options.run_gpus, options.run_memory)
+    make_executor(options.executor, resources)  # refuses what does not fit together, also for a dry run
     what = {
         "out": options.out,
         "preset": chosen_preset(options),
@@ -93,7 +95,6 @@ def run_compare(options: argparse.Namespace) -> int:
         return _dry_run(options, what)
     if options.no_timing:
         raise ConfigError("--no-timing belongs to --dry-run: it prints the plan and times nothing.")
-    resources = Resources(options.run_cpus, options.run_gpus, options.run_memory)
     with ProgressView(Console(stderr=True), wanted_detail(options)) as view:
         listener = write_stream(view) if options.events else view
         comparison = api.compare(options.suite, **what, resources=resources, listener=listener)

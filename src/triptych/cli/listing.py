@@ -33,9 +33,9 @@ def run_list(options: argparse.Namespace) -> int:
     from triptych.cli.printing import show_data, show_keys, show_registered
     from triptych.config.reading import parse_settings
 
+    if options.settings and options.what[:1] != ["data"]:
+        raise ConfigError("--set belongs to `triptych list data DIR`, which says how a folder would be read.")
     if not options.what:
-        if options.settings:
-            raise ConfigError("--set belongs to `triptych list data DIR`, which says how a folder would be read.")
         show_registered(Console(), api.list_registered(options.plugin))
     elif options.what[0] == "keys":
         show_keys(Console(), api.list_keys(options.plugin), options.what[1:])

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from triptych.cli.options import Commands, add_common_options, add_set_option, as_path
 from triptych.config import reading
-from triptych.errors import ResultsError
+from triptych.errors import ConfigError, ResultsError
 from triptych.models.quiet import quiet_libraries
 from triptych.text.characters import for_terminal, to_json
 
@@ -80,6 +80,8 @@ def run_advise(options: argparse.Namespace) -> int:
     """Run `triptych advise`."""
     from triptych import api
 
+    if options.model is not None and options.export is None:
+        raise ConfigError("--model is the base model for --export: give --export DIR, or leave it out.")
     advice = api.advise(
         options.out,
         max_parameters=options.max_parameters,

@@ -61,8 +61,9 @@ def run_train(options: argparse.Namespace) -> int:
     from triptych.machine import is_rank
     from triptych.suite.processes import end_with_launcher
 
-    if options.trial is not None and not options.events:
-        raise ConfigError("--trial is for programs, and needs --events.")
+    for name in ("trial", "lock"):
+        if vars(options)[name] is not None and not options.events:
+            raise ConfigError(f"--{name} is for programs, and needs --events.")
     if is_rank():
         end_with_launcher()
     if options.events:

@@ -116,8 +116,12 @@ def run_summarize(options: argparse.Namespace) -> int:
     runs = options.run or taken_from(files)
     if not runs:
         raise ConfigError("RUN is missing: triptych summarize RUN --file FILE.")
-    if options.text is not None and (files or options.out):
-        raise ConfigError("--text is a document by itself: give it without --file and --out.")
+    if options.text is not None and (files or options.out or options.column):
+        raise ConfigError("--text is a document by itself: give it without --file, --out and --column.")
+    if options.overwrite and options.out is None:
+        raise ConfigError("--overwrite replaces the file of --out: give --out FILE, or leave it out.")
+    if options.json and options.out is not None:
+        raise ConfigError("--json prints lines of JSON, and --out writes a file instead: --out FILE.jsonl has them.")
     files = files or [STANDARD_INPUT]
     quiet_libraries()
     common = {"column": options.column, "model": options.model, "device": options.device, "plugins": options.plugin}

@@ -162,8 +162,10 @@ def choose_seeds(suite: Suite, entry: SuiteEntry, asked: Sequence[int] | None) -
     """The seeds to run an entry with: those requested, otherwise all that the suite plans for it.
 
     Raises:
-        ConfigError: a requested seed is not in the suite.
+        ConfigError: a requested seed is not in the suite, or is given twice.
     """
+    if asked is not None and len(set(asked)) != len(asked):
+        raise ConfigError(f"A seed is given twice: {', '.join(map(str, asked))}. Give each once.")
     for seed in asked or ():
         if seed not in suite.seeds:
             raise ConfigError(f"The suite has no seed {seed}; it has {', '.join(map(str, suite.seeds))}.")

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from triptych.suite.fork_server import ForkServer
 
 # "0": a cluster of one machine, on any system, on the loopback interface
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_ADDRESS = re.compile(r"ray://[^/\s]+:\d+")
 RETRIES = 3  # for a run whose worker was lost
 
 
@@ -81,11 +83,15 @@ def make_executor(name: str, resources: Resources) -> Executor:
         resources: what each run needs from a Ray worker.
 
     Raises:
-        ConfigError: the name is unknown, or ray is not installed.
+        ConfigError: the name is unknown, or ray is not installed; or the resources are negative, or not for Ray.
     """
+    if not all(value >= 0 for value in vars(resources).values()):
+        raise ConfigError("--run-cpus, --run-gpus and --run-memory: numbers of 0 or more are needed.")
     if name == "local":
+        if resources != Resources():
+            raise ConfigError("--run-cpus, --run-gpus and --run-memory are for --executor ray: leave them out.")
         return one_by_one
-    if name != "ray" and not name.startswith("ray://"):
+    if name != "ray" and not _ADDRESS.fullmatch(name):
         raise ConfigError(
             f"--executor {name!r} is unknown: give local, ray (a cluster on this machine) or ray://HOST:PORT."
         )

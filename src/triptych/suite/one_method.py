@@ -94,7 +94,7 @@ def make_request(
     if seeds is not None and suite_file is None:
         merged["seeds"], seeds = list(seeds), None
     known = [*merged.get("methods", Suite().methods), *merged.get("method", {})]
-    suite, found = entries.resolve(merged, methods or (None if label in known else [label]))
+    suite, found = entries.resolve(merged, methods if methods is not None or label in known else [label])
     entry = entries.find_entry(found, label)
     chosen = entries.choose_seeds(suite, entry, seeds)
     folder = layout.results_folder(out, suite.name)
