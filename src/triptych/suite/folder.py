@@ -130,6 +130,10 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
     """
     if out.exists() and not out.is_dir():
         raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")
+    if fresh and out.exists() and Path.cwd().is_relative_to(out.resolve()):
+        raise ResultsError(
+            f"--fresh renames {str(out)!r}, which is the current folder or holds it: start from a folder outside it."
+        )
     if fresh or not out.exists():
         return Growth(suite)
     for path in out.rglob("*"):

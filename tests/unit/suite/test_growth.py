@@ -250,6 +250,14 @@ def test_train_adds_its_row_to_a_folder_that_exists(workplace):
     assert [path.parent.name for path in out.glob("runs/ia3/*/record.json")] == ["2"]
 
 
+def test_train_keeps_what_is_said_for_the_report(workplace):
+    """Settings of the report given to `train` are kept in OUT, although they add no method and no seed."""
+    out = workplace / "titled"
+    api.train("lead-3", preset="demo", settings=SMALL, out=out, seeds=[0], device="cpu")
+    api.train("lead-3", out, settings={"report.title": "Mine"}, device="cpu")
+    assert read_suite(out / "suite.json").report.title == "Mine"
+
+
 def test_a_metric_that_scored_what_is_there_must_be_given_again(workplace, monkeypatch):
     """Further runs would have no values in its column: compare, its dry run and train refuse, and say what to give."""
 
@@ -286,3 +294,14 @@ def test_only_the_first_seed_of_a_row_plans_trials(tmp_path):
     run = PlannedRun(suite, tmp_path, entries.suite_entries(suite)[0], 0, "lora")
     assert len(run.job(None, ()).trials) == 2
     assert replace(run, seed=1).job(None, (), searches=False).trials == ()
+
+
+@pytest.mark.parametrize("place", [".", "out/..", ".."])
+def test_the_current_folder_is_not_renamed(place, tmp_path, monkeypatch):
+    """Starting over in the current folder, or in one that holds it, is refused, and the folder stays as it was."""
+    (tmp_path / "here" / "out").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ResultsError, match="start from a folder outside it"), claim_folder(Path(place), _suite(), True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["out"]
