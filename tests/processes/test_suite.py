@@ -55,6 +55,17 @@ def test_a_suite_leaves_the_whole_results_tree(finished):
     assert (finished / "runs/lora/0/adapter/adapter_config.json").is_file()
 
 
+def test_a_program_may_name_the_results_folder(finished):
+    """`train LABEL OUT --events` runs a method of that folder in it, as without `--events`."""
+    record = finished / "runs/lead-3/0/record.json"
+    before = record.stat().st_mtime_ns
+    command = [sys.executable, "-m", "triptych", "train", "lead-3", str(finished), "--events"]
+    subprocess.run(
+        command, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=processes.child_environment()
+    )
+    assert record.stat().st_mtime_ns > before
+
+
 def test_the_clocks_add_up_to_the_wall_clock(finished):
     """No clocks overlap: together they are the time of the process, read by another clock, within 2%."""
     cost = read_results(finished).of("lora")[0].record.cost

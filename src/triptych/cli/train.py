@@ -28,7 +28,7 @@ def add_train(commands: Commands) -> None:
         description="Run one method of a suite in this process, once for each of its seeds.",
     )
     parser.add_argument("label", metavar="LABEL", help="a method, a baseline, or a label that the suite defines")
-    parser.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
+    parser.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file, or a results folder to extend")
     add_suite_options(parser)
     add_detail_options(parser)
     parser.add_argument(
@@ -82,6 +82,7 @@ def _run_as_child(options: argparse.Namespace) -> int:
     from triptych.plugins import import_plugins
     from triptych.results.lock import Lock
     from triptych.suite import one_method
+    from triptych.suite.arguments import SuiteArguments
     from triptych.suite.processes import end_with_parent
 
     with one_method.events_on_stdout() as write:
@@ -90,7 +91,9 @@ def _run_as_child(options: argparse.Namespace) -> int:
             lock.check()  # before OUT/suite.json is read
         import_plugins(options.plugin)
         quiet_libraries()
-        request = one_method.make_request(options.label, **_request(options))
+        given = SuiteArguments(options.suite, out=options.out)
+        place = {"suite_file": given.file, "out": given.folder}
+        request = one_method.make_request(options.label, **{**_request(options), **place})
         end_with_parent()
         one_method.run_as_child(request, lock, write, options.trial)
     return 0

@@ -125,7 +125,7 @@ def train_method(request: MethodRequest, listener: Listener) -> list[Record]:
     with claim_folder(request.out, suite) as lock:
         if changes:
             finished_records(plan, request.out, list_runs(plan, request.out))  # refuses what may not be in one table
-            write_suite(request.out, suite)
+        write_suite(request.out, suite)
         folders = {RunId(entry.label, s): layout.run_folder(request.out, entry.label, s) for s in request.seeds}
         log = SuiteLog(lock, folders, listener)
         with log.noting_interruption():
