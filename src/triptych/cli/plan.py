@@ -1,11 +1,11 @@
 """`triptych plan`: the size that a comparison needs."""
 
 import argparse
-from pathlib import Path
 
 from triptych.cli.options import Commands, add_suite_options, flag_settings, split_names
 from triptych.errors import ConfigError
 from triptych.models.quiet import quiet_libraries
+from triptych.storage.files import named_path
 
 PLAN_EXAMPLES = """examples:
   triptych plan --data ./my-data --within 8h           the best comparison for eight hours, before any run
@@ -47,7 +47,7 @@ def run_plan(options: argparse.Namespace) -> int:
     from triptych.cli.printing import show_design
     from triptych.planning.planner import plan
 
-    outs = [path for path in options.given if Path(path).is_dir()]
+    outs = [path for path in options.given if named_path(path).is_dir()]
     if len(options.given) > 1 and (other := next((path for path in options.given if path not in outs), None)):
         raise ConfigError(f"{other!r} is not a folder: plan takes one suite file, or results folders.")
     if not outs:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from triptych.errors import ConfigError, nearest, shorten
+from triptych.storage.files import named_path
 from triptych.storage.given_documents import find_documents
 
 PRESET_FILES = Path(__file__).with_name("presets")
@@ -58,6 +59,11 @@ def read_suite_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, malformed or not a table.
     """
+    if path.is_dir():
+        raise ConfigError(
+            f"The folder {str(path)!r} has no suite.json: give a suite file, or a results folder that `triptych "
+            "compare` wrote."
+        )
     if path.exists() and not path.is_file():
         raise ConfigError(f"The suite file {str(path)!r} is not a file.")
     try:
@@ -139,12 +145,12 @@ def merge_settings(
         settings: keys of a suite file, with tables as dictionaries.
 
     Raises:
-        ConfigError: there is no such preset, or the suite file cannot be read.
+        InputError: there is no such preset, or the suite file cannot be read or has an empty name.
     """
     over = dict(settings or {})
     merged = preset_settings(preset or default_preset(suite_file, over))
-    if suite_file:
-        merged = merge_tables(merged, read_suite_file(Path(suite_file)))
+    if suite_file is not None:
+        merged = merge_tables(merged, read_suite_file(named_path(suite_file)))
     return merge_tables(merged, over)
 
 

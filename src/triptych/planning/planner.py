@@ -18,6 +18,7 @@ from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
 from triptych.results.resuming import options_for
+from triptych.storage.files import named_path
 from triptych.text.measures import units_of
 from triptych.text.quantities import SECONDS_OF
 
@@ -94,7 +95,7 @@ def plan(
     if pilots and (suite_file is not None or preset is not None):
         raise ConfigError("A pilot brings its own suite: give results folders, or a suite file or --preset, not both.")
     if pilots:
-        known = from_pilots([Path(pilot) for pilot in pilots], settings, methods, _flags(settings, methods))
+        known = from_pilots([named_path(pilot) for pilot in pilots], settings, methods, _flags(settings, methods))
     else:
         known = from_suite(suite_file, preset, settings, methods, device, plugins)
     return conclude(known, detect, budget)

@@ -44,12 +44,14 @@ class SuiteArguments:
     @property
     def is_folder(self) -> bool:
         """Whether a results folder is given instead of a suite file."""
-        return self.suite_file is not None and (Path(self.suite_file) / "suite.json").is_file()
+        return self.suite_file is not None and (named_path(self.suite_file) / "suite.json").is_file()
 
     @property
     def file(self) -> Path | str | None:
         """The suite file."""
-        return Path(self.suite_file) / "suite.json" if self.is_folder and self.suite_file else self.suite_file
+        if self.suite_file is None or not self.is_folder:
+            return self.suite_file
+        return Path(self.suite_file) / "suite.json"
 
     @property
     def folder(self) -> Path | None:

@@ -76,6 +76,7 @@ BAD = {
     "seeds that are no numbers": (["--seeds", "a,b"], ["--seeds"]),
     "seed twice": (["--seeds", "1,1"], ["seeds"]),
     "missing suite file": (["nowhere.toml"], ["nowhere.toml"]),
+    "folder without a suite": (["."], ["has no suite.json", "a results folder"]),
     "missing data folder": (["--data", "./nowhere", "--model", "tiny"], ["nowhere"]),
     "missing model folder": (["--model", "./nowhere", "--data", "newswire"], ["nowhere"]),
     "hub model out of reach": (
@@ -466,6 +467,10 @@ def test_the_corpus_configuration_goes_with_the_corpus_alone():
         ["compare", "--dry-run", "--set", "data="],
         ["compare", "--dry-run", "--model", ""],
         ["compare", "--out", ""],
+        ["compare", ""],
+        ["compare", "", "--dry-run"],
+        ["train", "lora", ""],
+        ["plan", ""],
         ["list", "data", ""],
         ["summarize", "", "--text", "x"],
         ["summarize", "run", "--file", ""],
@@ -480,6 +485,7 @@ def test_an_empty_path_is_not_the_current_folder(arguments, tmp_path, capsys):
     runs."""
     data_folder(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "suite.json").write_text("{}")
     before = sorted(tmp_path.iterdir())
     try:
         status = cli.main(arguments)
@@ -505,6 +511,9 @@ def test_a_limit_of_a_bundle_is_a_number_of_zero_or_more(most, tmp_path, capsys)
         lambda: triptych.describe_data(""),
         lambda: triptych.compare(data="", out="made", listener=print),
         lambda: triptych.compare(out="", listener=print),
+        lambda: triptych.compare("", listener=print),
+        lambda: triptych.plan(""),
+        lambda: triptych.plan(pilots=[""]),
         lambda: triptych.summarize("", text="x"),
         lambda: triptych.report(""),
         lambda: triptych.score("", metrics=["rouge"]),
