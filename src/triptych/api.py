@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.config import reading
 from triptych.config.keys import SuiteKey, keys_of, suite_keys
-from triptych.config.schema import make_suite
+from triptych.config.schema import Suite, make_suite
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets import tables
 from triptych.errors import ConfigError, ResultsError
@@ -22,11 +22,11 @@ from triptych.registry import Plugin, registered
 from triptych.results import layout
 from triptych.results.lock import check_free
 from triptych.results.records import Comparison, DesignPlan, Record
-from triptych.run.entries import VARIANTS
+from triptych.run import entries
 from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
 from triptych.storage.files import named_path
-from triptych.suite.arguments import SuiteArguments, listed_labels
+from triptych.suite.arguments import SuiteArguments
 from triptych.suite.notebook import listener_for_a_while, usual_listener
 from triptych.text import languages
 from triptych.use.documents import open_documents
@@ -131,32 +131,20 @@ def compare(
         InputError: the suite cannot be run; nothing was written.
         RunFailed: every run failed.
     """
-    from triptych.run import entries
     from triptych.suite import executors
     from triptych.suite.folder import check_claim, claim_folder, note_command
 
     import_plugins(plugins)
     listener = listener or usual_listener()
-    given, labels = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
+    chosen = executors.make_executor(executor, resources or executors.Resources())
+    given = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out)
     with given.settings_with_files() as over:
-        merged = reading.merge_settings(given.file, preset, over)
-        suite, _ = entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
-        check_free(layout.results_folder(given.folder, suite.name))
-        if within is not None:
-            merged = _settings_within(
-                within,
-                merged,
-                labels,
-                given.folder,
-                device,
-                fresh,
-                lambda made: listener(None, DesignEvent(design=made)),
-            )
-        resolved, _ = entries.resolve(merged, labels)
-        folder = layout.results_folder(given.folder, resolved.name)
-        chosen = executors.make_executor(executor, resources or executors.Resources())
+
+        def note_design(made: DesignPlan) -> None:
+            listener(None, DesignEvent(design=made))
+
+        resolved, folder, began = _resolve(given, over, methods, within, device, fresh, check_free, note_design)
         claim = check_claim(folder, resolved, fresh)
-        began = reading.began_from(given.file, preset, over)
         listener(None, ResolvedEvent(suite=claim.suite, preset=began, out=str(folder)))
 
         with executors.prepared(chosen) as carry_out, quietly():
@@ -222,31 +210,27 @@ def dry_run(
     Raises:
         InputError: the suite cannot be run.
     """
-    from triptych.run import entries
     from triptych.suite import executors
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
-    given, labels = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
+    executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
+    given = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out)
+    designs: list[DesignPlan] = []
     with given.settings_with_files(keep=False) as over, listener_for_a_while(listener) as hear:
 
         def note_design(made: DesignPlan) -> None:
             designs.append(made)
             hear(None, DesignEvent(design=made))
 
-        merged, designs = reading.merge_settings(given.file, preset, over), list[DesignPlan]()
-        entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
-        if within is not None:
-            merged = _settings_within(within, merged, labels, given.folder, device, fresh, note_design)
-        resolved, _ = entries.resolve(merged, labels)
-        folder = layout.results_folder(given.folder, resolved.name)
-        executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
+        resolved, folder, began = _resolve(
+            given, over, methods, within, device, fresh, lambda folder: None, note_design
+        )
         grown, refusal = given.as_kept(resolved, folder), None
         try:
             grown = check_claim(folder, grown, fresh).suite
         except ResultsError as error:  # nothing is written, so the plan can still be made
             refusal = str(error)
-        began = reading.began_from(given.file, preset, over)
         hear(None, ResolvedEvent(suite=grown, preset=began, out=str(folder)))
         read = grown.model_copy(update={"data": resolved.data})
 
@@ -266,12 +250,31 @@ def dry_run(
     return replace(found, design=designs[0] if designs else None, refusal=refusal)
 
 
-@quietly()
-def _settings_within(*arguments: Any) -> dict[str, Any]:
-    """`planner.settings_within` without progress bars and warnings from libraries."""
-    from triptych.planning import planner
+def _resolve(
+    given: SuiteArguments,
+    over: Mapping[str, Any],
+    methods: str | Sequence[str] | None,
+    within: str | None,
+    device: str | None,
+    fresh: bool,
+    check: Callable[[Path], None],
+    note_design: Callable[[DesignPlan], None],
+) -> tuple[Suite, Path, str]:
+    """The suite that a call asks for, its results folder, and the preset that its settings started from.
 
-    return planner.settings_within(*arguments)
+    A mistyped name, and a folder that `check` refuses, are refused before anything large is imported.
+    """
+    labels, merged = reading.parse_labels(methods), reading.merge_settings(given.file, given.preset, over)
+    suite, _ = entries.resolve(merged, labels)
+    check(layout.results_folder(given.folder, suite.name))
+    if within is not None:
+        from triptych.planning import planner
+
+        with quietly():
+            merged = planner.settings_within(within, merged, labels, given.folder, device, fresh, note_design)
+        suite, _ = entries.resolve(merged, labels)
+    began = reading.began_from(given.file, given.preset, over)
+    return suite, layout.results_folder(given.folder, suite.name), began
 
 
 @quietly()
@@ -318,7 +321,8 @@ def train(
 
     import_plugins(plugins)
     listener = listener or usual_listener()
-    given, labels = SuiteArguments(suite_file, preset, settings or {}, model, data, None, out), listed_labels(methods)
+    given = SuiteArguments(suite_file, preset, settings or {}, model, data, None, out)
+    labels = reading.parse_labels(methods)
     chosen = None if seeds is None else reading.parse_seeds(seeds)
     with given.settings_with_files() as over:
         request = one_method.make_request(
@@ -721,8 +725,6 @@ def init(
     Raises:
         InputError: model or data cannot be read, a setting is wrong, or the file exists.
     """
-    from triptych.run import entries
-
     import_plugins(plugins)
     over = SuiteArguments(None, preset, settings or {}, model, None if data is None else str(data)).overriding
     entries.resolve(reading.merge_settings(None, preset, over))  # a mistyped name is refused before torch is imported
@@ -777,7 +779,7 @@ def list_registered(plugins: Sequence[str] = ()) -> Registered:
     import_plugins(plugins)
     found = {contract.contract: registered(contract) for contract in CONTRACTS}
     summaries = {name: preset.summary for name, preset in reading.presets().items()}
-    return Registered(found, VARIANTS, suite_keys(), summaries)
+    return Registered(found, entries.VARIANTS, suite_keys(), summaries)
 
 
 def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None) -> DataDescription:

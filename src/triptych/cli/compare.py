@@ -11,9 +11,9 @@ from triptych.cli.options import (
     add_suite_options,
     chosen_preset,
     flag_settings,
-    split_names,
     wanted_detail,
 )
+from triptych.config import reading
 from triptych.errors import ConfigError
 
 
@@ -84,7 +84,7 @@ def run_compare(options: argparse.Namespace) -> int:
         "out": options.out,
         "preset": chosen_preset(options),
         "settings": flag_settings(options),
-        "methods": split_names(options.methods),
+        "methods": reading.parse_labels(options.methods),
         "within": options.within,
         "fresh": options.fresh,
         "executor": options.executor,

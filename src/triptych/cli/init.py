@@ -4,7 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_suite_options, as_path, flag_settings, split_names
+from triptych.cli.options import Commands, add_suite_options, as_path, flag_settings
+from triptych.config import reading
 from triptych.results.resuming import options_for
 
 
@@ -29,7 +30,7 @@ def run_init(options: argparse.Namespace) -> int:
     from triptych import api
 
     settings = flag_settings(options)
-    methods = split_names(options.methods)
+    methods = reading.parse_labels(options.methods)
     if methods is not None:
         settings["methods"] = methods
     file = api.init(

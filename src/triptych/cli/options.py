@@ -125,8 +125,3 @@ def at_least_zero(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a whole number of 0 or more")
     return number
-
-
-def split_names(text: str | None) -> list[str] | None:
-    """Split `a,b` into names."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -2,7 +2,8 @@
 
 import argparse
 
-from triptych.cli.options import Commands, add_suite_options, flag_settings, split_names
+from triptych.cli.options import Commands, add_suite_options, flag_settings
+from triptych.config import reading
 from triptych.errors import ConfigError
 from triptych.models.quiet import quiet_libraries
 from triptych.storage.files import named_path
@@ -59,7 +60,7 @@ def run_plan(options: argparse.Namespace) -> int:
         within=options.within,
         preset=options.preset,
         settings=flag_settings(options),
-        methods=split_names(options.methods),
+        methods=reading.parse_labels(options.methods),
         device=options.device,
         plugins=options.plugin,
     )

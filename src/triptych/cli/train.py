@@ -10,7 +10,6 @@ from triptych.cli.options import (
     add_suite_options,
     chosen_preset,
     flag_settings,
-    split_names,
     wanted_detail,
 )
 from triptych.config import reading
@@ -104,7 +103,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
         "suite_file": options.suite,
         "preset": chosen_preset(options),
         "settings": flag_settings(options, seeds=False),
-        "methods": split_names(options.methods),
+        "methods": reading.parse_labels(options.methods),
         "seeds": None if options.seeds is None else reading.parse_seeds(options.seeds, "--seeds"),
         "out": options.out,
         "device": options.device,

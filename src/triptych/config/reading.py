@@ -190,6 +190,13 @@ def parse_seeds(seeds: str | int | Sequence[int], name: str = "seeds") -> list[i
         ) from None
 
 
+def parse_labels(labels: str | Sequence[str] | None) -> list[str] | None:
+    """Return labels as a list; a text may have several, separated by commas. None stays None."""
+    if labels is None:
+        return None
+    return [part.strip() for part in labels.split(",") if part.strip()] if isinstance(labels, str) else list(labels)
+
+
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     """Parse several `a.b=value` into nested tables, the later over the earlier.
 

@@ -62,7 +62,7 @@ def plan(
     within: str | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    methods: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
 ) -> DesignPlan:
@@ -88,7 +88,9 @@ def plan(
     Raises:
         InputError: an argument is wrong, the pilots cannot be used, or the budget is below the smallest design.
     """
-    settings = reading.nested(settings or {})
+    settings, methods = reading.nested(settings or {}), reading.parse_labels(methods)
+    if isinstance(settings.get("seeds"), int | str):
+        settings["seeds"] = reading.parse_seeds(settings["seeds"])
     budget = None if within is None else parse_duration(within)
     if detect is not None:
         check_difference(detect)

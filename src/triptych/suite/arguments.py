@@ -147,10 +147,3 @@ def _is_named(out: Path, data: Path) -> bool:
         named = str(json_files.read_object(out / "suite.json").get("data"))
         return name_in_folder(named) == name_in_folder(str(data))
     return False
-
-
-def listed_labels(given: str | Sequence[str] | None) -> list[str] | None:
-    """Labels or file names as a list; a text may name several, separated by commas."""
-    if given is None:
-        return None
-    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else list(given)

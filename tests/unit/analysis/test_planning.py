@@ -497,6 +497,12 @@ def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
     assert compare_results(read_results(write_results(tmp_path / "own"))).design is None
 
 
+def test_methods_and_seeds_of_a_plan_may_be_texts(pilot):
+    """`plan` takes methods and seeds separated by commas, as `compare` does."""
+    listed = planner.plan(pilots=[pilot], methods=["lora", "full"], settings={"seeds": [0, 1]})
+    assert planner.plan(pilots=[pilot], methods="lora, full", settings={"seeds": "0,1"}).own == listed.own
+
+
 def test_plan_is_public():
     """`triptych.plan` is the planner, and its result is typed."""
     assert triptych.plan is planner.plan and triptych.DesignPlan.__name__ == "DesignPlan"
