@@ -124,12 +124,15 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
         fits = len(heading) <= FILE_COLUMNS
         lines += ["", *([heading] if fits else [f"# {purpose}", f"[{name}]"]), *_key_lines(keys, own)]
     lines += ["", "# Options of a method: uncomment its section and the keys that you set."]
+    given = dict(settings.get("method") or {})
     for name, cls in methods.items():
-        if not cls.model_fields:
+        if not cls.model_fields or "kind" in given.get(name, {}):
             continue
-        own = (settings.get("method") or {}).get(name) or {}
+        own = given.pop(name, {})
         sign = "" if own else "# "
         lines += ["", f"{sign}[method.{name}]", *_key_lines(keys_of(cls), own)]
+    for label, own in given.items():  # with a kind, or of a variant
+        lines += ["", f"[method.{toml_value(label)}]", *(f"{key} = {toml_value(value)}" for key, value in own.items())]
     return "\n".join(lines) + "\n"
 
 

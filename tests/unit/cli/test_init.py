@@ -42,6 +42,18 @@ def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
         assert f"{name} =" in text
 
 
+def test_methods_under_a_label_of_ones_own_are_written_out():
+    """Sections of labels with a kind, and of variants, are written too: the file compares what was asked for."""
+    asked = ["method.my-lora.kind=lora", "method.my-lora.rank=2", "method.lora.kind=dora", "method.lora-all.rank=4"]
+    given = ["--data", "tickets.csv", "--model", "tiny", "--methods", "lora,lora-all,lead-3", "--set", *asked]
+    columns = ["columns.document=Ticket text", "columns.summary=the gist"]
+    assert cli.main(["init", *given, *columns]) == 0
+    suite, _ = entries.resolve(tomllib.loads(Path("suite.toml").read_text()))
+    kinds = {label: options["kind"] for label, options in suite.method.items()}
+    assert kinds == {"lora": "dora", "lora-all": "lora", "lead-3": "lead-3", "my-lora": "lora"}
+    assert suite.method["my-lora"]["rank"] == 2 and suite.method["lora-all"]["rank"] == 4
+
+
 def test_recognized_columns_are_written_out():
     """Columns with usual names need no naming, and are written into the file for the reader to check."""
     Path("usual.csv").write_text(Path("tickets.csv").read_text().replace("Ticket text,the gist", "article,tl_dr"))
