@@ -119,9 +119,11 @@ def _score_folder(options: argparse.Namespace) -> int:
     import_plugins(options.plugin, ("metrics",))
     out, settings = named_path(options.systems[0]), parse_settings(options.settings)
     with counting_bar(Console(stderr=True), "scoring") as progress:
-        outcome = rescore_all(out, options.metric or (), settings, not options.no_report, progress)[-1]
-    print_comparison(Console(), outcome.comparison)
-    print(for_terminal(f"\n{outcome.message}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
+        outcomes = rescore_all(out, options.metric or (), settings, not options.no_report, progress)
+    print_comparison(Console(), outcomes[-1].comparison)
+    print()
+    for outcome in outcomes:
+        print(for_terminal(f"{outcome.message}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
     return 0
 
 

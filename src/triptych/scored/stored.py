@@ -67,6 +67,8 @@ def rescore_all(
     if settings.keys() - {"rouge"}:
         raise ConfigError("For a results folder, --set accepts only rouge.language=NAME.")
     language = make_suite(dict(settings)).rouge.language if settings else None
+    for name in metrics:
+        find(Metric, name)  # refuse an unknown one before another one has written its scores
     return [rescore(out, name, report, progress, language) for name in metrics]
 
 

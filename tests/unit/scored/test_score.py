@@ -650,6 +650,18 @@ def test_a_folder_of_scores_is_scored_again(good, bad, tmp_path, capsys):
     assert rows["good"]["further_scores"] == {"length": 14.0} and rows["bad"]["further_scores"] == {"length": 12.0}
 
 
+def test_several_metrics_are_all_known_or_none_is_used(good, bad, tmp_path, capsys):
+    """A mistyped name is refused before another metric has written anything, and the outcome of each is printed."""
+    (tmp_path / "lead_words.py").write_text(ASKS_FOR_DOCUMENT)
+    out = tmp_path / "out"
+    triptych.score({"good": good, "bad": bad}, out=out, report=False, metrics=())
+    plugin = ["--plugin", tmp_path / "lead_words.py", "--no-report"]
+    status, _, message = run(capsys, out, "--metric", "lead-words", "--metric", "lead-wrods", *plugin)
+    assert status == 2 and "lead-wrods" in message and not (out / "scores").exists()
+    status, printed, message = run(capsys, out, "--metric", "lead-words", "--metric", "rouge", *plugin)
+    assert status == 0 and "Scored by lead-words: length" in printed and "The metric rouge gives" in printed, message
+
+
 ALL_OF_DOCUMENT = ASKS_FOR_DOCUMENT.replace('("in_lead",)', '("in_lead", "length")')
 
 
