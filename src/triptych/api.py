@@ -437,7 +437,7 @@ def summarize(
 
     Raises:
         InputError: a run cannot be loaded or the documents cannot be read; raised before anything is generated,
-            except for a table row that turns out to be empty.
+            except for an empty text, or a table row that turns out to be empty.
     """
     from triptych.use import summarizers
 
@@ -562,6 +562,7 @@ def report(
     to: str | Path | None = None,
     texts: bool = True,
     settings: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
 ) -> Comparison:
     """Compare the runs of results folders again, and write `comparison.json`, the tables and the reports.
 
@@ -572,6 +573,7 @@ def report(
             folder becomes a results folder itself, with suite, records, histories and scores but no text.
         settings: the section `report` of a suite: title, author, course, date, reason. If the report is written to
             the results folder itself, its suite.json keeps them.
+        plugins: Python files with plug-ins: a data set in one of them has the documents of the checks.
 
     Returns:
         The contents of `comparison.json`.
@@ -581,6 +583,7 @@ def report(
     """
     from triptych.suite import reports
 
+    import_plugins(plugins, ("datasets",))
     folders = [named_path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
     if len(folders) != 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")

@@ -48,7 +48,9 @@ def run_report(options: argparse.Namespace) -> int:
     from triptych.results.without_texts import COPIED
 
     settings = reading.parse_settings(options.settings)
-    comparison = api.report(options.out, to=options.to, texts=not options.without_texts, settings=settings)
+    comparison = api.report(
+        options.out, to=options.to, texts=not options.without_texts, settings=settings, plugins=options.plugin
+    )
     print_comparison(Console(), comparison)
     folder = options.to or options.out[0]
     copied = [name for name in COPIED if (folder / name).exists()] if options.without_texts and options.to else []

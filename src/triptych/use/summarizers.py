@@ -266,9 +266,15 @@ def summarize_all(
     Args:
         loaded: the loaded runs.
         documents: `(id, text)` of each document.
+
+    Raises:
+        DataError: a document is empty.
     """
     source = iter(documents)
     while chunk := list(islice(source, CHUNK)):
+        for name, text in chunk:
+            if not text.strip():
+                raise DataError(f"The document {name!r} is empty: there is nothing to summarize.")
         for trained in loaded:
             for index, summary in trained.stream([text for _, text in chunk]):
                 yield trained, chunk[index][0], summary

@@ -2,11 +2,33 @@
 
 import pytest
 
-from support.folders import write_results
+import triptych
+from support.folders import DOCUMENTS, write_results
 from triptych import cli
 from triptych.config.schema import Suite
 from triptych.errors import ConfigError
+from triptych.results.reading import read_comparison
 from triptych.run import entries
+from triptych.suite import reports
+
+DATA = f"""
+import triptych
+
+
+@triptych.register("notes")
+class Notes(triptych.Dataset):
+    '''Notes.'''
+
+    def splits(self):
+        return ("test",)
+
+    def examples(self, split):
+        for n in range({DOCUMENTS}):
+            yield triptych.Example(f"d{{n}}", f"Document {{n}}.", f"Reference {{n}}.")
+
+    def fingerprint(self):
+        return "notes"
+"""
 
 
 @pytest.mark.parametrize(
@@ -48,3 +70,25 @@ def test_seeds_are_chosen_once():
     assert list(entries.choose_seeds(suite, lora, [1])) == [1]
     with pytest.raises(ConfigError, match="A seed is given twice: 1, 1"):
         entries.choose_seeds(suite, lora, [1, 1])
+
+
+def test_a_report_finds_the_documents_of_a_data_set_in_a_plug_in(tmp_path, monkeypatch, capsys):
+    """`report --plugin` reads the file: without the articles, nothing is said about what summaries add to them."""
+    (tmp_path / "notes.py").write_text(DATA)
+    out = write_results(tmp_path / "out", data="notes")
+    write = reports.write_report
+    monkeypatch.setattr(reports, "write_report", lambda results, comparison, to: write(results, comparison, to, False))
+    assert cli.main(["report", str(out), "--plugin", str(tmp_path / "notes.py")]) == 0
+    assert read_comparison(out).checks.documents_known
+
+
+def test_an_empty_text_is_not_summarized(tmp_path, capsys):
+    """`--text` with nothing but spaces, as from an unset variable, is refused like an empty file."""
+    small = {"limits": {"train_documents": 4, "validation_documents": 2, "test_documents": 2}}
+    triptych.train("lead-3", preset="demo", settings=small, methods="lead-3", out=tmp_path / "out", device="cpu")
+    for text in ("", " \n"):
+        assert cli.main(["summarize", str(tmp_path / "out"), "--text", text]) == 2
+        captured = capsys.readouterr()
+        assert "is empty: there is nothing to summarize" in captured.err and captured.out == ""
+    assert cli.main(["summarize", str(tmp_path / "out"), "--text", "It rained."]) == 0
+    assert capsys.readouterr().out == "It rained.\n"
