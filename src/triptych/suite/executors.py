@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from triptych.suite.fork_server import ForkServer
 # "0": a cluster of one machine, on any system, on the loopback interface
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _ADDRESS = re.compile(r"ray://[^/\s]+:\d+")
+CONNECT_SECONDS = 10.0  # for the head of a cluster to accept a connection
 RETRIES = 3  # for a run whose worker was lost
 
 
@@ -102,7 +104,13 @@ def make_executor(name: str, resources: Resources) -> Executor:
 
 @contextmanager
 def prepared(executor: Executor) -> Iterator[Executor]:
-    """Yield an executor; if its runs are local, what their child processes need is imported from now on."""
+    """Yield an executor; if its runs are local, what their child processes need is imported from now on.
+
+    Raises:
+        ConfigError: nothing answers at the address of its Ray cluster.
+    """
+    if isinstance(executor, OnRay):
+        executor.check_address()
     if executor is not one_by_one or (os.cpu_count() or 1) == 1:
         yield executor
         return
@@ -155,6 +163,21 @@ class OnRay:
 
     address: str | None
     resources: Resources
+
+    def check_address(self) -> None:
+        """Check, before anything is written, that something answers at the cluster's address.
+
+        Raises:
+            ConfigError: nothing does.
+        """
+        if self.address is None:
+            return
+        host, _, port = self.address.removeprefix("ray://").rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            reason = str(error).rstrip(".")
+            raise ConfigError(f"The Ray cluster {self.address!r} cannot be reached: {reason}.") from None
 
     def __call__(self, jobs: Sequence[Job], lock: Lock, listener: Listener) -> Iterator[tuple[Job, str | None]]:
         """See `Executor`.

@@ -1,5 +1,7 @@
 """Options that would have no effect are refused, with what to do instead."""
 
+import re
+
 import pytest
 
 import triptych
@@ -9,7 +11,7 @@ from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.results.reading import read_comparison
 from triptych.run import entries
-from triptych.suite import reports
+from triptych.suite import executors, reports
 
 DATA = f"""
 import triptych
@@ -92,3 +94,12 @@ def test_an_empty_text_is_not_summarized(tmp_path, capsys):
         assert "is empty: there is nothing to summarize" in captured.err and captured.out == ""
     assert cli.main(["summarize", str(tmp_path / "out"), "--text", "It rained."]) == 0
     assert capsys.readouterr().out == "It rained.\n"
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "ray://[::1]:1", "ray://127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_refused_before_the_folder_is_claimed(address, tmp_path, monkeypatch):
+    """A wrong address leaves no results folder behind, so another one can be given with other settings."""
+    monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(ConfigError, match=f"The Ray cluster {re.escape(repr(address))} cannot be reached: "):
+        triptych.compare(preset="demo", methods="lead-3", out=tmp_path / "out", executor=address, device="cpu")
+    assert not (tmp_path / "out").exists()
