@@ -197,8 +197,9 @@ def serving(page: Any, host: str, port: int, out: Path | None = None) -> Iterato
     try:
         there = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError, UnicodeError) as error:
+        reason = str(error).rstrip(".")
         raise ConfigError(
-            f"The page cannot be served on {host}:{port}: {error}. Give another --host or --port."
+            f"The page cannot be served on {host}:{port}: {reason}. Give another --host or --port."
         ) from None
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [there]}, daemon=True)
