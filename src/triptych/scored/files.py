@@ -29,7 +29,7 @@ from triptych.results.records import Comparison, Prediction, Record, ScoredFile,
 from triptych.run import scoring
 from triptych.scored import predictions
 from triptych.scored.stored import ScoringProgress, rescore_all
-from triptych.storage.files import expand_path, leads_out, named_path
+from triptych.storage.files import expand_path, leads_out, make_folder, named_path
 from triptych.text import languages
 
 KIND = "predictions"
@@ -216,10 +216,7 @@ def publish(results: Results, out: Path, report: bool) -> Comparison:
         ResultsError: the folder holds something else, or cannot be written.
     """
     comparison = comparing.compare_results(results)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"The folder {str(out)!r} cannot be made: {error.strerror}.") from error
+    make_folder(out)
     with locked(out):
         check_folder(out)
         _write(results, comparison, out, report)

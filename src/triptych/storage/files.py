@@ -180,6 +180,18 @@ def expand_path(text: str) -> Path:
     return path
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it exists.
+
+    Raises:
+        ResultsError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"The folder {str(folder)!r} cannot be made: {error.strerror}.") from error
+
+
 def leads_out(path: Path, folder: Path) -> bool:
     """Whether `path` is outside `folder`, after following links."""
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

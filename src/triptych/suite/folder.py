@@ -11,7 +11,7 @@ from triptych.config.schema import Suite
 from triptych.errors import ResultsError
 from triptych.results import json_files, layout, reading
 from triptych.results.lock import LOCK, Lock, locked
-from triptych.storage.files import is_temporary, leads_out, sweep
+from triptych.storage.files import is_temporary, leads_out, make_folder, sweep
 from triptych.storage.given_documents import data_folder, find_documents, is_data_folder
 from triptych.suite.growth import Growth, Unlike, grow
 
@@ -67,18 +67,6 @@ def _bring_data(kept: Path, out: Path, suite: Suite) -> None:
         shutil.copytree(kept / data.relative_to(out.absolute()), data)
     except (OSError, shutil.Error) as error:
         raise ResultsError(f"The documents of the suite cannot be copied to {str(data)!r}: {error}.") from error
-
-
-def make_folder(out: Path) -> None:
-    """Make a results folder and those above it.
-
-    Raises:
-        ResultsError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"The folder {str(out)!r} cannot be made: {error.strerror}.") from error
 
 
 def write_suite(out: Path, suite: Suite) -> None:

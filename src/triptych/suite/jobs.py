@@ -9,9 +9,10 @@ from triptych.results.lock import Lock
 from triptych.results.records import Record
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
 from triptych.run.preflight import CheckedSuite
+from triptych.storage.files import make_folder
 from triptych.suite.executors import Executor, Job, one_by_one
 from triptych.suite.finished import finished_record, finished_records
-from triptych.suite.folder import make_folder, write_suite
+from triptych.suite.folder import write_suite
 from triptych.suite.log import SuiteLog
 from triptych.suite.planned_runs import PlannedRun, list_runs
 from triptych.suite.remaining import RemainingTime, work_of

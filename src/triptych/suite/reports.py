@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych.analysis import comparison as comparing
 from triptych.config.schema import ReportSettings, Suite, make_suite
-from triptych.errors import ConfigError, ResultsError, RunFailed, shorten
+from triptych.errors import ConfigError, RunFailed, shorten
 from triptych.reporting.authors_text import read_authors_text
 from triptych.reporting.write import write_report
 from triptych.results import json_files
@@ -17,6 +17,7 @@ from triptych.results.reading import read_results
 from triptych.results.records import Comparison
 from triptych.results.without_texts import copy_without_texts
 from triptych.run.articles import with_documents
+from triptych.storage.files import make_folder
 
 
 def check_authors_text(out: Path) -> None:
@@ -69,10 +70,7 @@ def report_folders(
     results = comparing.join_results(found) if several else found[0]
     results = replace(with_documents(results), suite=_with_report(results.suite, added))
     comparison = comparing.compare_results(results)  # refuses what may not be compared, before anything is written
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"The folder {str(to)!r} cannot be made: {error.strerror}.") from error
+    make_folder(to)
     in_place = [to.resolve()] == [out.resolve() for out in outs]
     with locked(to, "write elsewhere what there is so far: --to DIR"):
         if not texts and not several and not in_place and results.files is None:

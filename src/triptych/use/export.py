@@ -25,7 +25,7 @@ from triptych.results import tensor_files
 from triptych.results.bundled import record_folder
 from triptych.results.reading import read_finished
 from triptych.run.adapters import PEFT_TENSORS
-from triptych.storage.files import give_usual_modes
+from triptych.storage.files import give_usual_modes, make_folder
 from triptych.use import served
 from triptych.use.model_card import model_card
 from triptych.use.summarizers import TrainedModel, load_summarizer
@@ -70,7 +70,7 @@ def export_run(
     trained = load_summarizer(run, model, "cpu", precision="fp32", plain=True)
     if not isinstance(trained, TrainedModel):
         raise ConfigError(f"{str(run)!r} is a run without a model: there is nothing to export.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         made = Path(place) / "export"
         made.mkdir()

@@ -8,9 +8,10 @@ import triptych
 from support.folders import DOCUMENTS, write_results
 from triptych import cli
 from triptych.config.schema import Suite
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, ResultsError
 from triptych.results.reading import read_comparison
 from triptych.run import entries
+from triptych.storage.files import make_folder
 from triptych.suite import executors, reports
 
 DATA = f"""
@@ -61,6 +62,15 @@ def test_an_option_without_an_effect_is_refused(arguments, said, tmp_path, monke
     captured = capsys.readouterr()
     assert said in captured.err and captured.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
+    """Every command that makes a folder refuses one below a file, and says which it is."""
+    (tmp_path / "file").write_text("")
+    out = write_results(tmp_path / "out")
+    for make in (make_folder, lambda folder: triptych.report(out, to=folder)):
+        with pytest.raises(ResultsError, match=r"The folder '.*file/below' cannot be made: Not a directory\."):
+            make(tmp_path / "file" / "below")
 
 
 def test_seeds_are_chosen_once():
