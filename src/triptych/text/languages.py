@@ -120,8 +120,8 @@ def _check_name(name: str) -> str:
     known = _CODES.get(known, known)
     if known not in LANGUAGES:
         raise ValueError(
-            f"not a known language.{nearest(known[:100], LANGUAGES)} Known: {', '.join(LANGUAGES)}. Use {ANY!r} for a "
-            "language that is not listed: words of any script, no stemmer"
+            f"not a known language.{nearest(known[:100], LANGUAGES)} Use {ANY!r} for a language that is not listed: "
+            "words of any script, no stemmer"
         )
     return known
 

@@ -72,3 +72,10 @@ def test_a_value_of_another_type_is_answered_in_plain_words(setting, said):
 def test_a_date_is_text(date):
     """`--set report.date=2026-11-28` is the text that was written, although TOML has dates."""
     assert make_suite(parse_settings([f"report.date={date}"])).report.date == date
+
+
+def test_the_known_languages_are_listed_once():
+    """An unknown language is answered with the nearest one and one list."""
+    with pytest.raises(ConfigError, match=r"Did you mean 'german'\? Known: any, arabic") as error:
+        make_suite({"rouge": {"language": "germn"}})
+    assert str(error.value).count("Known:") == 1
