@@ -44,8 +44,12 @@ def units_of(measure: str) -> str:
     return "points of F1, 0-100" if measure.startswith("rouge") else "as the metric gives it"
 
 
-def difference_of(size: float, measure: str, name: str) -> str:
-    """A difference with its unit and measure: `4.72 points of R-1`; ROUGE cannot differ by more than 100."""
+def difference_of(size: float, measure: str, name: str | None = None) -> str:
+    """A difference with its unit and measure, by its short name if none is given: `4.72 points of R-1`.
+
+    ROUGE cannot differ by more than 100.
+    """
+    name = name or short_name_of(measure)
     if measure != "loss" and size > 100:
         return f"more than 100 points of {name} (none is so large)"
     return f"{size:.{digits_of(measure)}f} {short_unit_of(measure)} of {name}"

@@ -297,7 +297,7 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
     if found and set(counts.values()) == {1}:  # documents are the only source of randomness: 1 / sqrt(N)
         half = max(found) / 2
         if primary == "loss" or half <= 100:  # ROUGE cannot differ by more
-            size = difference_of(half, primary, short_name_of(primary))
+            size = difference_of(half, primary)
             documents = formats.count(4 * comparison.num_documents)
             parts.append(f"about {documents} test documents, to find differences of {size} between trained models")
     if last := _still_falling(results):
@@ -402,7 +402,7 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
         parts.append(f"significantly {'below' if lower_is_better(measure) else 'above'} {listed}")
     if equal:
         margin = tests[equal[0]].margin
-        within = "" if margin is None else f" within {difference_of(margin, measure, short_name_of(measure))}"
+        within = "" if margin is None else f" within {difference_of(margin, measure)}"
         parts.append(f"equivalent to {formats.listed_or_counted(equal, 'others')}{within}")
     if open_:
         parts.append(f"not significantly different from {formats.listed_or_counted(open_, 'others')}")
@@ -413,7 +413,7 @@ def _missed(size: float, measure: str) -> str:
     """Which true differences are often missed, if one of this size is detected with 80% power."""
     if measure != "loss" and size > 100:
         return "of any size"
-    return f"below {difference_of(size, measure, short_name_of(measure))}"
+    return f"below {difference_of(size, measure)}"
 
 
 def _difference(test: PairedTest) -> str:

@@ -214,7 +214,7 @@ def power(comparison: Comparison) -> str | None:
     """Which differences this comparison could have detected and which not."""
     detectable = comparison.inference.detectable if comparison.inference is not None else {}
     parts = [
-        measures.difference_of(size, measure, measures.short_name_of(measure))
+        measures.difference_of(size, measure)
         for measure in ("rouge1", "loss")
         if (size := detectable.get(measure)) is not None
     ]

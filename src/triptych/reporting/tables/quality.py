@@ -69,7 +69,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
         of_models = " Where a method has one seed, p is about the trained models, not about training with another seed."
     inference = comparison.inference
     seen = [
-        measures.difference_of(size, metric, measures.short_name_of(metric))
+        measures.difference_of(size, metric)
         for metric in metrics
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
