@@ -99,6 +99,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
             `data`, in case they have moved.
 
     Raises:
+        ConfigError: an adapter without data to evaluate it on, or other settings for a run.
         ResultsError: the folder has nothing to evaluate, or its contents do not belong to the model.
     """
     settings = settings or {}
@@ -144,6 +145,10 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
 
 def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]) -> Evaluation:
     """Evaluate an adapter without a record: there is nothing to compare with."""
+    if "data" not in settings:
+        raise ConfigError(
+            f"{str(folder)!r} is an adapter without a record, which would name its documents: give --data."
+        )
     found = load_summarizer(folder, settings.get("model"), device)
     assert isinstance(found, TrainedModel)
     entry = (

@@ -29,7 +29,7 @@ from triptych.contracts import AdaptedModel, EmbeddedModel
 from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
-from triptych.errors import DataError, InputError, ModelError, ResultsError
+from triptych.errors import ConfigError, DataError, InputError, ModelError, ResultsError
 from triptych.models.base import BaseModel
 from triptych.models.place import find_place
 from triptych.results import reading
@@ -394,6 +394,8 @@ def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch)
         assert found.test_loss == pytest.approx(record.loss.test, abs=1e-6)
         assert found.rouge1 == pytest.approx(record.rouge.rouge1, abs=1e-9)
         assert "record" not in found.text()
+        with pytest.raises(ConfigError, match="give --data"):
+            evaluate.evaluate_run(saved, "cpu", {"model": record.config["model"]})
 
 
 def without_base(folder: Path) -> None:
