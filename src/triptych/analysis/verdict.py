@@ -133,6 +133,12 @@ def mean_of(row: RowSummary, measure: str) -> float | None:
     return None if estimate is None else estimate.mean
 
 
+def leaders(ranked: Sequence[str], rows: Mapping[str, RowSummary], measure: str) -> list[str]:
+    """Of methods in order of their means, those with the best mean: several only if their means are equal."""
+    best = mean_of(rows[ranked[0]], measure)
+    return [label for label in ranked if mean_of(rows[label], measure) == best]
+
+
 def seed_counts(rows: Mapping[str, RowSummary]) -> dict[str, int]:
     """The number of finished seeds of each trained method that has any."""
     return {label: len(row.seeds) for label, row in rows.items() if row.trained and row.seeds}
@@ -164,8 +170,7 @@ def _leader(
     ranked: Sequence[str], rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str, which: str
 ) -> str:
     best = ranked[0]
-    first = [label for label in ranked if mean_of(rows[label], measure) == mean_of(rows[best], measure)]
-    if len(first) > 1:
+    if len(first := leaders(ranked, rows, measure)) > 1:
         name = name_of(measure)
         return f"No clear winner: {formats.listed(first)} have the same best mean {name}, {_mean(rows[best], measure)}"
     found = {label: find_test(tests, measure, best, label) for label in ranked[1:]}

@@ -8,6 +8,7 @@ from triptych.analysis.verdict import (
     decision_of,
     find_test,
     is_significant,
+    leaders,
     mean_of,
     of_those_with_one_seed,
     oriented,
@@ -213,7 +214,7 @@ def cost_and_quality(comparison: Comparison) -> str | None:
     if len(order) < 2 or having(comparison, path, order) != order:
         return None
     best, fastest = order[0], lowest(comparison, path, order)
-    if fastest == order or len(_leaders(comparison, order, measure)) > 1:
+    if fastest == order or len(leaders(order, comparison.rows, measure)) > 1:
         return None
     name, cheap = short_name_of(measure), fastest[0]
     if best in fastest:
@@ -388,9 +389,9 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
     }
     if len(order) < 2 or not tests:
         return None
-    best, leaders = order[0], _leaders(comparison, order, measure)
-    if len(leaders) > 1:
-        return f"By {short_name_of(measure)}, {_same_best(comparison, leaders, measure)}"
+    best, first = order[0], leaders(order, comparison.rows, measure)
+    if len(first) > 1:
+        return f"By {short_name_of(measure)}, {_same_best(comparison, first, measure)}"
     beaten = [label for label, test in tests.items() if is_significant(test)]
     equal = [label for label, test in tests.items() if decision_of(test) == "equivalent"]
     open_ = [label for label in tests if label not in beaten and label not in equal]
@@ -436,15 +437,9 @@ def _difference_of_means(comparison: Comparison, best: str, other: str, measure:
     return a - b
 
 
-def _leaders(comparison: Comparison, order: list[str], measure: str) -> list[str]:
-    """Of methods in order of their means, those with the best mean: several only if their means are equal."""
-    best = mean_of(comparison.rows[order[0]], measure)
-    return [label for label in order if mean_of(comparison.rows[label], measure) == best]
-
-
-def _same_best(comparison: Comparison, leaders: list[str], measure: str) -> str:
+def _same_best(comparison: Comparison, first: list[str], measure: str) -> str:
     path = "loss.test" if measure == "loss" else f"{measure}.mean"
-    return f"{formats.listed(leaders)} have the same best mean, {cell(comparison, leaders[0], path)}."
+    return f"{formats.listed(first)} have the same best mean, {cell(comparison, first[0], path)}."
 
 
 def _between_trained(comparison: Comparison, measure: str) -> list[PairedTest]:
@@ -519,8 +514,8 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
         return ""
     best, rivals = _best_and_rivals(comparison, known, measure)
     name, estimate = short_name_of(measure), estimate_in_words(comparison, best, measure)
-    if len(leaders := _leaders(comparison, known, measure)) > 1:
-        return f"By {name}, no trained method is the best: {_same_best(comparison, leaders, measure)}"
+    if len(first := leaders(known, comparison.rows, measure)) > 1:
+        return f"By {name}, no trained method is the best: {_same_best(comparison, first, measure)}"
     if rivals:
         return (
             f"By {name}, no trained method is significantly the best: {best} has the best mean, {estimate}, but is not "
