@@ -181,6 +181,7 @@ def dry_run(
     within: str | None = None,
     fresh: bool = False,
     executor: str = "local",
+    resources: "Resources | None" = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
     timing: bool = True,
@@ -202,6 +203,7 @@ def dry_run(
         within: as for `compare`.
         fresh: as for `compare`.
         executor: as for `compare`.
+        resources: as for `compare`.
         device: as for `compare`.
         plugins: as for `compare`.
         timing: False: nothing is timed, and no seconds are forecast.
@@ -214,7 +216,7 @@ def dry_run(
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
-    executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
+    executors.make_executor(executor, resources or executors.Resources())  # only to refuse what cannot be used
     given = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out)
     designs: list[DesignPlan] = []
     with given.settings_with_files(keep=False) as over, listener_for_a_while(listener) as hear:

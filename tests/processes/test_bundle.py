@@ -229,6 +229,17 @@ def test_a_plugin_goes_into_the_zip(finished: Path, workplace: Path) -> None:
         assert "--plugin plugins/mine.py" in archive.read("README.md").decode()
 
 
+def test_two_plugins_of_one_name_are_refused(finished: Path, workplace: Path, capsys) -> None:
+    """The zip has one folder for all plug-ins, so the second would replace the first; one given twice is fine."""
+    (workplace / "mine.py").write_text('"""Nothing."""\n')
+    (workplace / "other").mkdir()
+    (workplace / "other" / "mine.py").write_text('"""Nothing else."""\n')
+    command = ["bundle", "out", "two.zip", "--plugin", "mine.py", "--plugin"]
+    assert cli.main([*command, "other/mine.py"]) == 2
+    assert "Two plug-in files have the same name" in capsys.readouterr().err and not (workplace / "two.zip").exists()
+    assert cli.main([*command, "other/../mine.py"]) == 0
+
+
 def test_a_folder_that_cannot_be_written_is_told(finished: Path, workplace: Path) -> None:
     """A zip whose folder is a file gives one clear error."""
     from triptych.submission.bundle import write_bundle

@@ -9,7 +9,6 @@ from triptych.cli.options import (
     Commands,
     add_detail_options,
     add_suite_options,
-    chosen_preset,
     flag_settings,
     wanted_detail,
 )
@@ -76,18 +75,17 @@ def run_compare(options: argparse.Namespace) -> int:
 
     from triptych import api
     from triptych.cli.progress import ProgressView, write_stream
-    from triptych.suite.executors import Resources, make_executor
+    from triptych.suite.executors import Resources
 
-    resources = Resources(options.run_cpus, options.run_gpus, options.run_memory)
-    make_executor(options.executor, resources)  # refuses what does not fit together, also for a dry run
     what = {
         "out": options.out,
-        "preset": chosen_preset(options),
+        "preset": options.preset,
         "settings": flag_settings(options),
         "methods": reading.parse_labels(options.methods),
         "within": options.within,
         "fresh": options.fresh,
         "executor": options.executor,
+        "resources": Resources(options.run_cpus, options.run_gpus, options.run_memory),
         "device": options.device,
         "plugins": options.plugin,
     }
@@ -97,7 +95,7 @@ def run_compare(options: argparse.Namespace) -> int:
         raise ConfigError("--no-timing belongs to --dry-run: it prints the plan and times nothing.")
     with ProgressView(Console(stderr=True), wanted_detail(options)) as view:
         listener = write_stream(view) if options.events else view
-        comparison = api.compare(options.suite, **what, resources=resources, listener=listener)
+        comparison = api.compare(options.suite, **what, listener=listener)
     if not options.events:
         from triptych.reporting.terminal import print_comparison
         from triptych.reporting.write import REPORT_FILES, TABLE_FILES

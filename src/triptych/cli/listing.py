@@ -35,6 +35,8 @@ def run_list(options: argparse.Namespace) -> int:
 
     if options.settings and options.what[:1] != ["data"]:
         raise ConfigError("--set belongs to `triptych list data DIR`, which says how a folder would be read.")
+    if options.plugin and options.what[:1] == ["data"]:
+        raise ConfigError("--plugin does not change what a folder contains: leave it out.")
     if not options.what:
         show_registered(Console(), api.list_registered(options.plugin))
     elif options.what[0] == "keys":

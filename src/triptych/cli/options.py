@@ -97,12 +97,6 @@ def wanted_detail(options: argparse.Namespace) -> "Detail | None":
     return Detail.FAILURE if options.quiet else Detail.STEP if options.verbose else None
 
 
-def chosen_preset(options: argparse.Namespace) -> str:
-    """The preset that the settings start from; `--set` does not change the choice."""
-    named = {key: value for key in ("model", "data") if (value := vars(options)[key])}
-    return options.preset or reading.default_preset(options.suite, named)
-
-
 def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, Any]:
     """The settings from `--model`, `--data`, `--seeds` and `--set`, as keys of a suite file.
 

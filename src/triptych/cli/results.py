@@ -84,6 +84,8 @@ def run_advise(options: argparse.Namespace) -> int:
 
     if options.model is not None and options.export is None:
         raise ConfigError("--model is the base model for --export: give --export DIR, or leave it out.")
+    if options.plugin and options.export is None:
+        raise ConfigError("--plugin is for --export: give --export DIR, or leave it out.")
     advice = api.advise(
         options.out,
         max_parameters=options.max_parameters,

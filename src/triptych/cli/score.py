@@ -74,6 +74,8 @@ def run_score(options: argparse.Namespace) -> int:
 
     if "=" not in options.systems[0] and named_path(options.systems[0]).is_dir():
         return _score_folder(options)
+    if options.no_report and options.out is None:
+        raise ConfigError("Without --out DIR nothing is written: leave --no-report out, or give --out DIR.")
     with counting_bar(Console(stderr=True), "scoring") as progress:
         comparison = score(
             parse_systems(options.systems),

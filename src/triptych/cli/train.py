@@ -8,7 +8,6 @@ from triptych.cli.options import (
     Commands,
     add_detail_options,
     add_suite_options,
-    chosen_preset,
     flag_settings,
     wanted_detail,
 )
@@ -101,7 +100,7 @@ def _run_as_child(options: argparse.Namespace) -> int:
 def _request(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "suite_file": options.suite,
-        "preset": chosen_preset(options),
+        "preset": options.preset,
         "settings": flag_settings(options, seeds=False),
         "methods": reading.parse_labels(options.methods),
         "seeds": None if options.seeds is None else reading.parse_seeds(options.seeds, "--seeds"),

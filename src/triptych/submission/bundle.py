@@ -128,6 +128,8 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     absent = [name for name in REPORTED if not (out / name).is_file()]
     if absent:
         raise ResultsError(f"There is no {str(out / absent[0])!r}. Write it first: triptych report {out}.")
+    if len({path.name for path in plugins}) < len({path.resolve() for path in plugins}):
+        raise ConfigError("Two plug-in files have the same name, and the zip puts all into one folder: rename one.")
     requirements, comparison = _requirements(results), _comparison(results)
     _check_authors_text(out)
     bundle = Bundle(tuned=list(_tuned(results)))

@@ -77,7 +77,8 @@ def report_folders(
             copy_without_texts(results, comparison.checks, to)
         write_report(results if texts and results.has_texts else results.without_texts(), comparison, to)
         if added and (to / "suite.json").is_file() and in_place:
-            json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))
+            kept = make_suite(json_files.read_object(to / "suite.json"))  # as it is now that no one else can extend it
+            json_files.write_json(to / "suite.json", _with_report(kept, added).model_dump(mode="json"))
     return comparison
 
 

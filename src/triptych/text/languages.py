@@ -67,7 +67,7 @@ LANGUAGES = (AUTO, ANY, *sorted(set(_CODES.values())))
 
 MOST_DROPPED = 0.1  # English is refused if this share of the letters would not be counted, or of references is affected
 _MOST_FOREIGN = 0.05  # the same shares, above which `auto` does not choose English
-_LEAST_FUNCTION_WORDS = 0.05  # English news has 17-21% of them; other languages in Latin script at most 2.3%
+_LEAST_FUNCTION_WORDS = 0.05  # English news has 14-21% of them; other languages in Latin script at most 2.3%
 _FORGIVEN = 3  # number of function words that may be missing: a few headlines may have none
 _MOST_OTHER = 0.05  # function words of other languages per English one: more is a mixture
 _MOST_ACCENTED = 0.02  # share of non-ASCII letters in a text too short to contain a function word

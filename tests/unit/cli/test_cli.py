@@ -233,7 +233,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
         ]
     )
     text = capsys.readouterr().out
-    assert status == 0 and text.count("Suite 'demo': model tiny") == 2 and "train: 8 of" in text
+    assert status == 0 and text.count("Suite 'out': model tiny") == 2 and "train: 8 of" in text
     for words in (
         "untuned",
         "lora",

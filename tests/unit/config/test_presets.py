@@ -126,14 +126,14 @@ def test_settings_are_laid_on_each_other_in_order(tmp_path):
     [
         ([], "demo"),
         (["--methods", "lora", "--seeds", "0", "--set", "limits.train_documents=4"], "demo"),
-        (["--set", "model=gpt2"], "demo"),
+        (["--set", "model=gpt2"], "assignment"),
         (["--model", "gpt2"], "assignment"),
         (["--data", "./mine"], "assignment"),
         (["--model", "gpt2", "--preset", "quick"], "quick"),
     ],
 )
 def test_the_preset_follows_from_the_model_and_the_data(arguments, name):
-    """Without --preset, a suite file, --model or --data starts from `assignment`; everything else from `demo`."""
+    """Without --preset, a suite file, a model or data starts from `assignment`; everything else from `demo`."""
     assert suite_settings(["compare", *arguments])["name"] == name
     assert reading.default_preset("suite.toml", {}) == "assignment"
     assert (

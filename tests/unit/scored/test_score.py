@@ -668,8 +668,8 @@ ALL_OF_DOCUMENT = ASKS_FOR_DOCUMENT.replace('("in_lead",)', '("in_lead", "length
 def test_a_metric_without_a_score_is_an_error(good, tmp_path, capsys):
     """If all scores of a metric need unknown documents, this is reported, and nothing is written."""
     (tmp_path / "lead_words.py").write_text(ALL_OF_DOCUMENT)
-    out, metric = tmp_path / "out", ["--metric", "lead-words", "--plugin", tmp_path / "lead_words.py", "--no-report"]
-    status, _, message = run(capsys, f"good={good}", *metric, "--out", out)
+    out, metric = tmp_path / "out", ["--metric", "lead-words", "--plugin", tmp_path / "lead_words.py"]
+    status, _, message = run(capsys, f"good={good}", *metric, "--out", out, "--no-report")
     assert status == 2 and "gives no score: its scores need the documents. Add them as a column" in message
     assert not out.exists()
     triptych.score({"good": good}, out=out, report=False, metrics=())
