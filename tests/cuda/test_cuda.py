@@ -1,4 +1,4 @@
-"""On a GPU the engine computes what it computes on the CPU; skipped where there is none."""
+"""The engine computes the same on a GPU as on the CPU; skipped without a GPU."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def method(request):
 
 
 def ready(world: World, method, moved: bool = True):
-    """A model made ready for the engine, its adapter moved away from where it began."""
+    """A model ready for the engine, with its adapter moved away from its initial values."""
     try:
         model = world.model(method)
     except ConfigError as error:
@@ -69,7 +69,8 @@ def ready(world: World, method, moved: bool = True):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("has_room", [True, False])
 def test_a_model_in_main_memory_is_moved(world, method, precision, has_room, monkeypatch):
-    """It has the abilities and losses of one that began on the GPU, also if the GPU had no room to probe it in fp32."""
+    """A model moved from main memory has the abilities and losses of one created on the GPU, also if the GPU had no
+    room to probe it in fp32."""
     gpu = on_device(world, DEVICE, precision)
     expected, _ = loss_and_gradients(gpu, ready(gpu, method))
     monkeypatch.setattr(Machine, "has_room", lambda machine, num_bytes: has_room)
@@ -89,7 +90,7 @@ def loss_and_gradients(world: World, model):
 
 
 def test_losses_and_gradients_are_those_of_the_cpu(world, method):
-    """In fp32 the fast path on the GPU gives the plain path's numbers on the CPU."""
+    """In fp32 the fast path on the GPU gives the results of the plain path on the CPU."""
     gpu = on_device(world, DEVICE, "fp32")
     model = ready(gpu, method)
     plain = world.model(method)
@@ -103,7 +104,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(world, method):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_is_near(world, method, precision):
-    """In bf16 and fp16 the losses are those of fp32 but for rounding."""
+    """In bf16 and fp16 the losses equal those of fp32 up to rounding."""
     gpu = on_device(world, DEVICE, precision)
     found, gradient = loss_and_gradients(gpu, ready(gpu, method))
     plain = world.model(method)
@@ -124,7 +125,7 @@ def test_summaries_are_those_of_the_cpu(world, method, beams):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_gains(world, method, precision):
-    """A short training lowers the loss; in fp32 to what the CPU finds, where no dropout draws other numbers."""
+    """A short training run lowers the loss; in fp32 to the CPU's value unless dropout draws other numbers."""
     gpu = on_device(world, DEVICE, precision)
     rate = 0.003
     model = ready(gpu, method, moved=False)
@@ -141,7 +142,7 @@ def test_training_gains(world, method, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_saved_state_continues(gpt2, precision):
-    """A state that was saved and loaded goes on as the one that was not."""
+    """Training resumed from a saved state continues exactly as without the interruption."""
     gpu = on_device(gpt2, DEVICE, precision)
     weights = []
     for resumed in (False, True):
@@ -164,7 +165,7 @@ def test_a_saved_state_continues(gpt2, precision):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_the_trunk_cache_is_exact(world, count, tmp_path):
-    """What was computed by the frozen part and kept gives the losses of the whole model."""
+    """Cached outputs of the frozen blocks give the losses of the whole model."""
     gpu = on_device(world, DEVICE, "fp32")
     model = ready(gpu, LastLayers(num_blocks=count))
     cache = open_cache(model, gpu.pairs, "m", trunk_store(tmp_path, 10**8), batch_size=5)
@@ -183,9 +184,8 @@ def test_blocks_can_be_recomputed(world, method, precision):
 
 
 def test_a_micro_batch_waits_once(world, method):
-    """In forward and backward pass of a micro-batch the processor waits for the GPU at most once, where transformers
-    looks whether its mask is all ones.
-    """
+    """In the forward and backward pass of a micro-batch the CPU waits for the GPU at most once, when transformers
+    checks whether its mask is all ones."""
     gpu = on_device(world, DEVICE, "bf16")
     model = ready(gpu, method)
     model.train()

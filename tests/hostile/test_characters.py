@@ -1,4 +1,4 @@
-"""Characters that no document can hold, in any text that reaches one; and documents that belong together."""
+"""Characters that a document cannot contain, in any text that reaches one; and files that must be replaced together."""
 
 import csv
 import io
@@ -98,15 +98,14 @@ def spoiled(text: str) -> tuple[reading.Results, records.Comparison]:
 
 
 def embedded(page: str, name: str):
-    """What the page's script reads."""
+    """The data that the page's script reads."""
     found = re.search(rf'<script[^>]*id="{name}"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
 
 
 def check_documents(text: str) -> None:
-    """Every document but the printed one of results that hold this text, each without a character that it cannot
-    hold."""
+    """Check every document except the PDF, made from results with this text: none contains a forbidden character."""
     results, comparison = spoiled(text)
     page = to_html(ReportContent(results, comparison)).decode()
     assert not RAW.search(page)
@@ -122,13 +121,13 @@ def check_documents(text: str) -> None:
 
 
 def test_no_character_ends_a_report() -> None:
-    """With all of these characters in every text there is, the page and the tables are made, none holds one raw, and
-    the page's data have them."""
+    """With all of these characters in every text, the page and the tables are written, none contains them raw, and the
+    page's data keep them."""
     check_documents("".join(f"a{character}b" for character in ODD))
 
 
 def test_all_of_them_can_be_printed() -> None:
-    """The printed report of texts that hold all of these characters is made."""
+    """The PDF is made from texts with all of these characters."""
     assert to_pdf(ReportContent(*spoiled("".join(ODD) + " ".join(ODD)))).startswith(b"%PDF")
 
 
@@ -136,13 +135,14 @@ def test_all_of_them_can_be_printed() -> None:
 @settings(max_examples=12, deadline=None)
 @given(st.text(st.characters(), max_size=60))
 def test_no_text_ends_a_report(text: str) -> None:
-    """Whatever Unicode can spell, half characters included, can be typeset in print and for the web."""
+    """Any Unicode text, lone surrogates included, can be typeset for the PDF and the web page."""
     check_documents(text)
     assert to_pdf(ReportContent(*spoiled(text))).startswith(b"%PDF")
 
 
 def test_the_report_says_what_it_cannot_show() -> None:
-    """What is replaced is seen as U+FFFD, and the limits name its code point; a clean report has no such sentence."""
+    """A replaced character is shown as U+FFFD, and the limitations name its code point; a clean report has no such
+    sentence."""
     page = to_html(ReportContent(*spoiled("caf\x85"))).decode()
     assert "caf\N{REPLACEMENT CHARACTER}" in page and "no document can show (U+0085)" in page
     assert "no document can show" not in to_html(ReportContent(*spoiled("café"))).decode()
@@ -150,14 +150,14 @@ def test_the_report_says_what_it_cannot_show() -> None:
 
 @given(st.text(st.characters()))
 def test_json_reads_back_as_it_was(text: str) -> None:
-    """Files of JSON hold no control character and no half character raw, and say the same text."""
+    """JSON files contain no raw control character or lone surrogate, and read back as the same text."""
     written = to_json({text: [text]})
     assert not RAW.search(written) and json.loads(written.encode()) == {text: [text]}
 
 
 @given(st.text(st.characters()))
 def test_what_is_shown_can_be_shown(text: str) -> None:
-    """A shown text is as long as before and holds nothing a document cannot; a terminal gets no control character."""
+    """A text keeps its length and loses what a document cannot contain; a terminal gets no control character."""
     assert len(showable(text)) == len(text) and not RAW.search(showable(text))
     showable(text).encode()
     whole(text).encode()
@@ -166,7 +166,7 @@ def test_what_is_shown_can_be_shown(text: str) -> None:
 
 
 def test_half_a_character_in_a_record_is_read_as_unknown(tmp_path: Path) -> None:
-    """A file that says `\\ud800` is read with U+FFFD in its place: a command or a file's name in other bytes loses no
+    r"""A record with `\ud800` is read with U+FFFD in its place: a command or file name in another encoding costs no
     run."""
     results = make_results(("lead-3",))
     record = results.runs[0].record
@@ -182,7 +182,7 @@ def test_half_a_character_in_a_record_is_read_as_unknown(tmp_path: Path) -> None
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder with the documents of another time."""
+    """A folder with documents of an earlier report."""
     for name in ("comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html"):
         (tmp_path / name).write_text("old")
     return tmp_path
@@ -190,7 +190,7 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("broken", ["to_html", "to_pdf", "to_csv", "to_markdown"])
 def test_an_old_document_is_never_left_beside_new_figures(old: Path, broken: str, monkeypatch) -> None:
-    """Where one document cannot be made, the others are the new ones, its old one is gone, and the message names it and
+    """If one document cannot be made, the others are new, its old version is gone, and the message says which and
     why."""
 
     def fail(*_: object) -> bytes:
@@ -228,7 +228,7 @@ def test_an_interrupted_report_changes_nothing(old: Path, monkeypatch) -> None:
 
 
 def test_a_suite_writes_its_figures_with_its_documents(tmp_path: Path, monkeypatch) -> None:
-    """comparison.json is put in place with the report: it is not there before the report is made."""
+    """comparison.json is moved into place together with the report, not before."""
     there: list[bool] = []
 
     def look(*_: object) -> bytes:
@@ -243,12 +243,12 @@ def test_a_suite_writes_its_figures_with_its_documents(tmp_path: Path, monkeypat
 
 @given(st.text(st.characters()))
 def test_running_text_cannot_command_a_terminal(text: str) -> None:
-    """What is printed of others on a terminal holds no control character, half character or change of direction."""
+    """Quoted text printed on a terminal contains no control character, lone surrogate or change of direction."""
     assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", for_terminal(text))
 
 
 def test_running_text_keeps_its_letters() -> None:
-    """Spaces and joiners of a script are part of the text; an escape sequence is written out."""
+    """Spaces and joiners of a script are kept; an escape sequence is written out."""
     for text in (
         "\u6771\u4eac\u3000\u5927\u962a",
         "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
@@ -260,7 +260,7 @@ def test_running_text_keeps_its_letters() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_summaries_reach_files_exactly_and_terminals_safely(terminal, monkeypatch, capsys) -> None:
-    """A summary's escape sequences are shown on a terminal and kept in a pipe; so are those of a document's name."""
+    """Escape sequences in a summary or a document's name are written out on a terminal and kept in a pipe."""
     text = "up \x1b[2J\x9b1m down"
     row = SimpleNamespace(label="lora", folder=Path("run"))
     summary = SimpleNamespace(text=text, truncated=False)
@@ -272,7 +272,7 @@ def test_summaries_reach_files_exactly_and_terminals_safely(terminal, monkeypatc
 
 
 def test_events_and_examples_are_shown_safely(tmp_path) -> None:
-    """What a failed run, a note or a table says cannot command the terminal."""
+    """Messages of failed runs, notes and tables cannot control the terminal."""
     file = io.StringIO()
     console = Console(file=file, width=200, force_terminal=True)
     view, said = ProgressView(console), "no \x1b]0;owned\x07"

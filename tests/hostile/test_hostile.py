@@ -1,5 +1,5 @@
-"""Files and arguments from strangers: no code of theirs runs, nothing leaves OUT, and one message says what is
-amiss."""
+"""Files and arguments from strangers: none of their code runs, nothing is written outside OUT, and one message says
+what is wrong."""
 
 import gzip
 import hashlib
@@ -68,13 +68,13 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def watch() -> Watch:
-    """The ears of this process; there can be but one."""
+    """The audit hook of this process; there can only be one."""
     return Watch()
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory, watch) -> Bench:
-    """Valid files of every kind, to be spoilt."""
+    """Valid files of every kind, to be corrupted."""
     return Bench(tmp_path_factory.mktemp("hostile") / "bench", watch)
 
 
@@ -87,7 +87,7 @@ def _own_place(tmp_path, monkeypatch):
 
 
 def obeyed(bench: Bench, read, *writable: Path) -> str:
-    """The outcome of a reading that must be one of two; the message where it is refused."""
+    """Check that a file is read or refused with one message, and return that message (None: it was read)."""
     outcome, detail = bench.attempt(read, *writable)
     assert outcome in ("accepted", "refused"), f"{outcome}: {detail}"
     return detail
@@ -97,8 +97,7 @@ def obeyed(bench: Bench, read, *writable: Path) -> str:
 
 
 def test_mutated_files_are_read_or_refused(bench):
-    """Of files mutated from a seed, each is read or refused with one message; none runs code or writes beside its
-    place."""
+    """Files with seeded mutations are read or refused with one message; none runs code or writes elsewhere."""
     bad = [case for number in range(500) if (case := bench.case(1, number))[1] not in ("accepted", "refused")]
     assert not bad, bad[:3]
 
@@ -106,14 +105,13 @@ def test_mutated_files_are_read_or_refused(bench):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_thousand_mutated_files_are_read_or_refused(tmp_path, watch):
-    """The same law over ten thousand cases."""
+    """The same for ten thousand cases."""
     summary = torture(10_000, 0, tmp_path / "bench", watch)
     assert not summary["violations"], summary["violations"][:3]
 
 
 def test_the_watch_hears_what_it_is_there_for(bench, tmp_path):
-    """A reader that unpickles, writes elsewhere or fails by another exception is a violation: the laws here can
-    fail."""
+    """A reader that unpickles, writes elsewhere or raises another exception is reported: these tests can fail."""
     mark = tmp_path / "executed"
     assert bench.attempt(lambda: pickle.loads(pickle.dumps(Payload(mark))))[0] == "executed"
     assert bench.attempt(lambda: (tmp_path / "x").write_text("x"))[0] == "outside"
@@ -138,7 +136,7 @@ JSON = st.recursive(
     packed=st.booleans(),
 )
 def test_any_bytes_are_a_table_or_refused(bench, tmp_path, content, ending, packed):
-    """Whatever a file of a table's name holds, it is read or refused."""
+    """Any bytes in a file with a table's extension are read or refused."""
     shutil.rmtree(tmp_path / "any", ignore_errors=True)
     (tmp_path / "any").mkdir()
     (tmp_path / f"any/train.{ending}").write_bytes(
@@ -150,7 +148,7 @@ def test_any_bytes_are_a_table_or_refused(bench, tmp_path, content, ending, pack
 @FEW
 @given(cells=st.lists(st.lists(st.text(max_size=12), min_size=3, max_size=3), min_size=1, max_size=4))
 def test_any_cells_come_back_as_they_were(bench, tmp_path, cells):
-    """What a text holds is data: every cell of a JSON line is read back as written, or refused."""
+    """Text is data: every cell of a JSON line is read back as it was written, or refused."""
     rows_ = [dict(zip(("id", "document", "summary"), row, strict=True)) for row in cells]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
     read: list = []
@@ -167,7 +165,7 @@ def test_any_cells_come_back_as_they_were(bench, tmp_path, cells):
     value=st.text(max_size=30) | JSON.map(repr),
 )
 def test_any_setting_is_taken_or_refused(bench, key, value):
-    """Whatever is given with --set, the suite is resolved or refused, and its OUT stays in its folder."""
+    """Any --set gives a resolved suite or an error, and OUT stays below its folder."""
     place = bench.folder / "setting"
     bench.put("setting/set.txt", f"{key}={value}".encode("utf-8", "surrogateescape" if False else "replace"))
     obeyed(bench, lambda: read_setting(place), place / "out")
@@ -176,7 +174,7 @@ def test_any_setting_is_taken_or_refused(bench, key, value):
 @FEW
 @given(tree=st.dictionaries(st.sampled_from([*Suite.model_fields, "x"]), JSON, max_size=4))
 def test_any_tree_is_a_suite_or_refused(bench, tree):
-    """Whatever JSON a suite file holds, it is resolved or refused."""
+    """Any JSON in a suite file is resolved or refused."""
     place, kept = bench.folder / "suite", (bench.folder / "suite/suite.json").read_bytes()
     bench.put("suite/suite.json", json.dumps(tree))
     try:
@@ -191,7 +189,7 @@ def test_any_tree_is_a_suite_or_refused(bench, tree):
     tree=JSON,
 )
 def test_any_tree_in_a_record_is_reported_or_refused(bench, key, tree):
-    """Whatever JSON stands in a record, the report's figures are made of it or it is refused."""
+    """Any JSON in a record is reported or refused."""
     path = bench.folder / "results/runs/lora/0/record.json"
     kept = path.read_bytes()
     record = json.loads(kept)
@@ -206,7 +204,7 @@ def test_any_tree_in_a_record_is_reported_or_refused(bench, key, tree):
 
 
 def weights(folder: Path, payload: bytes) -> dict[str, bytes]:
-    """A pickle in the ways that weights come as."""
+    """A pickle in each of the forms in which weights are distributed."""
     with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
         archive.writestr("archive/data.pkl", payload)
     return {"pickle": payload, "archive of torch": (folder / "archive.zip").read_bytes()}
@@ -215,7 +213,7 @@ def weights(folder: Path, payload: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("form", ["pickle", "archive of torch"])
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
 def test_pickled_weights_are_never_loaded(bench, tmp_path, form, name):
-    """A pickle offered as a model's weights, under either name, is refused and not executed."""
+    """A pickle in place of a model's weights, under either name, is refused and not executed."""
     folder = tmp_path / "model"
     shutil.copytree(bench.folder / "model", folder)
     (folder / "model.safetensors").unlink()
@@ -228,7 +226,7 @@ def test_pickled_weights_are_never_loaded(bench, tmp_path, form, name):
 
 @pytest.mark.parametrize("form", ["pickle", "archive of torch"])
 def test_pickled_adapters_are_never_loaded(bench, tmp_path, form):
-    """A pickle offered as an adapter, with a manifest that vouches for it, is refused and not executed."""
+    """A pickle in place of an adapter, with a manifest that matches it, is refused and not executed."""
     folder = tmp_path / "adapter"
     shutil.copytree(bench.folder / "adapter", folder)
     content = weights(tmp_path, bench.payload)[form]
@@ -241,7 +239,8 @@ def test_pickled_adapters_are_never_loaded(bench, tmp_path, form):
 
 
 def test_pickles_in_tables_are_never_loaded(bench, tmp_path):
-    """A pickle offered as a table, or as the type of a Parquet column, is refused or read as text, and not executed."""
+    """A pickle in place of a table, or as the type of a Parquet column, is refused or read as text, and not
+    executed."""
     for name in ("train.parquet", "train.csv", "train.jsonl", "train.csv.gz"):
         (tmp_path / name).write_bytes(bench.payload)
         assert obeyed(bench, lambda name=name: read_tables(tmp_path / name))
@@ -255,7 +254,7 @@ def test_pickles_in_tables_are_never_loaded(bench, tmp_path):
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_code_in_a_model_folder_is_never_run(bench, tmp_path, file):
-    """A model folder that brings Python code of its own is refused, or read without it."""
+    """A model folder with Python code is refused, or read without running it."""
     folder = tmp_path / "model"
     shutil.copytree(bench.folder / "model", folder)
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(bench.mark)!r})\n")
@@ -275,7 +274,7 @@ def test_code_in_a_model_folder_is_never_run(bench, tmp_path, file):
     ],
 )
 def test_a_configuration_cannot_ask_for_code_or_for_all_memory(bench, tmp_path, change, words):
-    """Attention code of a hub, and blocks beyond any model, are refused before anything is built."""
+    """Attention code from the Hub, and more blocks than any model has, are refused before anything is built."""
     folder = tmp_path / "model"
     shutil.copytree(bench.folder / "model", folder)
     found = json.loads((folder / "config.json").read_text())
@@ -284,7 +283,7 @@ def test_a_configuration_cannot_ask_for_code_or_for_all_memory(bench, tmp_path, 
 
 
 def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
-    """A model folder with an adapter in it, which transformers would load unasked, is refused."""
+    """A model folder that contains an adapter, which transformers would load silently, is refused."""
     shutil.copytree(bench.folder / "model", tmp_path / "model")
     (tmp_path / "model/adapter_config.json").write_text(
         '{"peft_type": "LORA", "base_model_name_or_path": "someone/else"}'
@@ -306,8 +305,8 @@ def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
     ],
 )
 def test_a_peft_configuration_cannot_ask_for_more_models_modules_or_memory(bench, tmp_path, change, words):
-    """Kinds that load what they name, modules to import and ranks beyond the tensors are refused; nothing is connected
-    to."""
+    """Adapter types that load other models, modules to import, and ranks larger than the tensors are refused; nothing
+    is downloaded."""
     shutil.copytree(bench.folder / "peft", tmp_path / "peft")
     file = tmp_path / "peft/lora/adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
@@ -316,7 +315,7 @@ def test_a_peft_configuration_cannot_ask_for_more_models_modules_or_memory(bench
 
 @pytest.mark.slow
 def test_modules_of_the_working_folder_are_not_imported(tmp_path, capfd):
-    """A suite started in a stranger's folder imports no module that lies there."""
+    """A suite started in a stranger's folder imports no module from there."""
     for name in ("json", "numpy", "pydantic", "rouge_score", "triptych"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise SystemExit(7)\n")
     status = cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL])
@@ -325,7 +324,7 @@ def test_modules_of_the_working_folder_are_not_imported(tmp_path, capfd):
 
 
 def test_settings_of_matplotlib_in_the_working_folder_do_not_reach_the_figures():
-    """A matplotlibrc, which could have LaTeX run, changes nothing in a figure."""
+    """A matplotlibrc, which could make matplotlib run LaTeX, does not change the figures."""
     comparison = make_comparison(make_results(labels=("untuned", "lora"), documents=4))
     plain = figures.cost_figure(comparison)
     with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9, "figure.facecolor": "red"}):
@@ -333,7 +332,7 @@ def test_settings_of_matplotlib_in_the_working_folder_do_not_reach_the_figures()
 
 
 def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone(bench, tmp_path):
-    """A whole run, trained and saved, makes no connection and writes nowhere else; git alone is called, for the
+    """A whole run makes no connection and writes only to OUT and the cache; the only program it calls is git, for the
     commit."""
     made = preset_settings("demo")
     for setting in SMALL:
@@ -351,7 +350,7 @@ def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone
     "name", ["../escaped", "/etc/x", "..", ".hidden", "a/b", "a\\b", "", " ", "a\nb", "x" * 300, "\x1b[2J"]
 )
 def test_a_suites_name_cannot_choose_another_place(name):
-    """OUT is results/NAME: a name that would leave it is refused."""
+    """OUT is results/NAME: a name that leads elsewhere is refused."""
     with pytest.raises(ConfigError, match="name"):
         schema.make_suite({"name": name})
 
@@ -361,7 +360,8 @@ def test_a_suites_name_cannot_choose_another_place(name):
 )
 @pytest.mark.parametrize("where", ["methods", "section"])
 def test_a_row_cannot_be_named_like_a_path_an_option_or_a_formula(label, where):
-    """A label is a folder's name, a command's argument and a table's cell: what is more than that is refused."""
+    """A label becomes a folder's name, an argument and a table cell: one that could be a path, an option or a formula
+    is refused."""
     bad = {"methods": [label]} if where == "methods" else {"method": {label: {"kind": "lora"}}}
     with pytest.raises(ConfigError):
         entries.resolve(bad)
@@ -371,7 +371,7 @@ def test_a_row_cannot_be_named_like_a_path_an_option_or_a_formula(label, where):
     "link", [".lock", "suite.json", "runs", "runs/lead-3", "runs/lead-3/0", "runs/lead-3/0/log.txt"]
 )
 def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
-    """A results folder with a link that leads out of it is not gone on with, and what it leads to stays as it was."""
+    """A results folder with a link that leads out of it is not resumed, and the target of the link is not changed."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "out" / link).parent.mkdir(parents=True)
@@ -408,7 +408,7 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     ],
 )
 def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
-    """A device or a pipe where a file is expected is refused, or no table, and never read."""
+    """A device or a pipe in place of a file is refused, or is not taken for a table, and is never read."""
     target = file.split("/")[0]
     shutil.copytree(bench.folder / target, tmp_path / target)
     (tmp_path / file).unlink()
@@ -423,7 +423,7 @@ def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
 
 @pytest.mark.parametrize("file", ["report.pdf", "runs/lora/0/history.jsonl", "runs/lora/0/adapter/triptych.json"])
 def test_a_bundle_hands_in_nothing_from_elsewhere(bench, tmp_path, file):
-    """A link in a results folder does not carry a file of the user's into the zip."""
+    """A link in a results folder does not bring a file of the user's into the zip."""
     shutil.copytree(bench.folder / "bundle", tmp_path / "bundle")
     link, elsewhere = tmp_path / "bundle" / file, tmp_path / "elsewhere"
     elsewhere.write_bytes(link.read_bytes() if link.exists() else b"mine")
@@ -433,7 +433,7 @@ def test_a_bundle_hands_in_nothing_from_elsewhere(bench, tmp_path, file):
 
 
 def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
-    """Where a file of the report is a link, the link is replaced; what it led to stays."""
+    """A link in place of a report file is replaced; its target is not changed."""
     shutil.copytree(bench.folder / "results", tmp_path / "out")
     (tmp_path / "victim").write_text("mine")
     for name in ("comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html"):
@@ -446,7 +446,7 @@ def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
 
 
 def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
-    """What a message quotes of a file is written out: no escape sequence of a stranger is sent to the terminal."""
+    """Messages that quote a file write control characters out: no escape sequence reaches the terminal."""
     (tmp_path / "train.csv").write_text("id,\x1b]0;owned\x07,b\n1,2,3\n")
     assert cli.main(["list", "data", "train.csv"]) == 2
     error = capsys.readouterr().err
@@ -455,21 +455,21 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
 
 @pytest.mark.parametrize("settings_", [{"x" * 10**6: 1}, {f"k{i}": 1 for i in range(5000)}, {"name": "a" * 10**6}])
 def test_messages_stay_short(settings_):
-    """However much is wrong, the message can be read."""
+    """However much is wrong, the message is short enough to read."""
     with pytest.raises(ConfigError) as caught:
         schema.make_suite(settings_)
     assert len(str(caught.value)) < 3000
 
 
 def test_too_many_columns_are_refused_at_once(tmp_path):
-    """A header of a million columns is refused before their names are compared."""
+    """A header with a million columns is refused before their names are compared."""
     (tmp_path / "train.csv").write_text("," * 10**6 + "\n")
     with pytest.raises(DataError, match="columns"):
         tables.describe_tables(tmp_path / "train.csv")
 
 
 def test_stored_predictions_are_read_line_by_line(tmp_path):
-    """A line separator of Unicode inside a summary ends no line; a line that is no prediction is refused."""
+    """A Unicode line separator in a summary does not end a line; a line that is not a prediction is refused."""
     scores = dict.fromkeys(reading.ROUGE_TYPES, 50.0)
     line = {"id": "a", "prediction": "one\u2028two\x85three", "reference": "r", "scores": scores}
     json_files.write_json_lines(tmp_path / "p.jsonl", [line, line])
@@ -483,7 +483,7 @@ def test_stored_predictions_are_read_line_by_line(tmp_path):
 
 
 def test_a_flipped_bit_of_an_adapter_is_always_found(bench, tmp_path):
-    """Wherever a bit of the saved tensors is flipped or the file is cut, the adapter is refused."""
+    """An adapter whose tensors have a flipped bit, or whose file is cut, is refused."""
     folder = tmp_path / "adapter"
     shutil.copytree(bench.folder / "adapter", folder)
     file = folder / adapters.OWN_TENSORS
@@ -498,8 +498,8 @@ def test_a_flipped_bit_of_an_adapter_is_always_found(bench, tmp_path):
 
 
 def test_a_flipped_bit_of_the_model_changes_its_fingerprint(bench, tmp_path):
-    """Weights in which one bit differs are another model: runs of both are refused one table, and adapters the other
-    base."""
+    """Weights that differ in one bit are another model: their runs cannot share a table, and their adapters are
+    refused."""
     shutil.copytree(bench.folder / "model", tmp_path / "model")
     file = tmp_path / "model/model.safetensors"
     before, content = BaseModel(str(tmp_path / "model")).fingerprint, file.read_bytes()
@@ -510,7 +510,7 @@ def test_a_flipped_bit_of_the_model_changes_its_fingerprint(bench, tmp_path):
 
 @pytest.mark.parametrize("file", ["train.arrow", "validation.arrow", "test.arrow", "manifest.json"])
 def test_damaged_prepared_data_is_prepared_again(bench, file):
-    """A cut or flipped file of the cache is never believed: the same data is made anew."""
+    """A cut or corrupted cache file is never used: the same data is prepared again."""
     place = bench.folder / "cache"
     path = next(place.glob(f"*/{file}"))
     content = path.read_bytes()
@@ -527,7 +527,8 @@ def test_damaged_prepared_data_is_prepared_again(bench, file):
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -2])
 def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
-    """A record of which a part is missing is no result: the run is made again, and the report refuses it meanwhile."""
+    """A truncated record does not count as finished: the run is repeated, and the report refuses the record until
+    then."""
     shutil.copytree(bench.folder / "results", tmp_path / "out")
     path = tmp_path / "out/runs/lora/0/record.json"
     path.write_bytes(path.read_bytes()[:cut])
@@ -542,7 +543,7 @@ def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
 
 @contextmanager
 def largest_file(size: int):
-    """A disk that is full: no file may become larger than this."""
+    """Simulate a full disk: no file may grow beyond this size."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -553,7 +554,7 @@ def largest_file(size: int):
 
 @contextmanager
 def unprivileged():
-    """Without the superuser's right to write everywhere."""
+    """Run without the superuser's right to write everywhere."""
     changed = os.geteuid() == 0
     if changed:
         os.seteuid(65534)
@@ -565,8 +566,8 @@ def unprivileged():
 
 
 def test_a_full_disk_leaves_the_old_report_whole(bench, tmp_path, capsys):
-    """A report that does not fit on the disk is one clear error; all that was there stays, and nothing new stands
-    beside it."""
+    """A report that does not fit on the disk gives one clear error; the old report stays complete, and no new file is
+    left."""
     shutil.copytree(bench.folder / "results", tmp_path / "out")
     (tmp_path / "out/report.pdf").write_text("the old one")
     (tmp_path / "out/comparison.json").write_text("of the old one")
@@ -582,7 +583,7 @@ def test_a_full_disk_leaves_the_old_report_whole(bench, tmp_path, capsys):
 
 
 def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
-    """Where prepared data does not fit, the suite ends with status 2 before OUT is made, and the cache holds no half
+    """If prepared data does not fit, the suite ends with status 2 before OUT is made, and the cache has no partial
     entry."""
     with largest_file(4000):
         assert cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
@@ -591,7 +592,7 @@ def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
 
 
 def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
-    """Where a run cannot write its files, it is recorded as failed with the reason, and the suite ends with status 1 or
+    """A run that cannot write its files is recorded as failed with the reason, and the suite ends with status 1 or
     2."""
     resolved, table = entries.resolve(
         merge_tables(preset_settings("demo"), {"limits": {"train_documents": 8, "test_documents": 4}}), ["lead-3"]
@@ -602,7 +603,7 @@ def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
 
 
 def experiment_with_full_disk(resolved, row, out: Path) -> None:
-    """A run whose data is prepared, and whose files then do not fit."""
+    """Run an experiment whose data is prepared and whose output files do not fit."""
     from triptych.run.corpus import load_corpus
     from triptych.storage.cache_place import cache_folder
 
@@ -612,14 +613,14 @@ def experiment_with_full_disk(resolved, row, out: Path) -> None:
 
 
 def let_everyone_reach(place: Path) -> None:
-    """Another user may come to a folder of these tests, however deep below the folder for temporary files it lies."""
+    """Let another user enter a folder of these tests, however deep below the temporary folder it is."""
     for folder in (place, *itertools.takewhile(lambda parent: parent != Path(tempfile.gettempdir()), place.parents)):
         if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o055 != 0o055:
             folder.chmod(folder.stat().st_mode | 0o055)
 
 
 def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
-    """OUT below a file, or in a folder that may not be written, is one clear error with status 2."""
+    """OUT below a file, or in a folder without write permission, gives one clear error with status 2."""
     (tmp_path / "file").write_text("mine")
     for out in ("file/out", "file"):
         assert cli.main(["compare", "--methods", "lead-3", "--out", out, "--set", *SMALL]) == 2
@@ -636,7 +637,7 @@ def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
 
 
 def test_a_data_folder_that_may_only_be_read_is_enough(bench, tmp_path):
-    """Data is read where it lies: nothing is written beside it, and no right to do so is needed."""
+    """Data is read in place: a folder without write permission is enough, and nothing is written there."""
     data = bench.folder.parent / "read-only"
     shutil.copytree(bench.folder / "tables", data)
     let_everyone_reach(data)
@@ -661,7 +662,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is counted from /proc")
 def test_a_memory_limit_is_met_with_one_message(tmp_path):
-    """A Parquet file of a few kilobytes that unfolds to gigabytes meets the memory limit with one message and no
+    """A Parquet file of a few kilobytes that expands to gigabytes reaches the memory limit with one message and no
     traceback."""
     text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 256, pyarrow.int32()), ["x" * (24 << 20)])
     pyarrow.parquet.write_table(
@@ -677,7 +678,7 @@ def test_a_memory_limit_is_met_with_one_message(tmp_path):
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip archive of these files."""
+    """A zip archive with these files."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         for name, content in files.items():
@@ -844,7 +845,7 @@ ARGUMENTS = {
 
 
 def refused(capsys, *arguments: str) -> str:
-    """The message of a command that must be refused: status 2, one message, nothing more, OUT not made."""
+    """Run a command that must be refused, and return its message: status 2, one message, nothing else, no OUT."""
     assert cli.main([*arguments]) == 2, capsys.readouterr().err[-2000:]
     captured = capsys.readouterr()
     assert captured.err.startswith("triptych: ") and captured.err.count("triptych: ") == 1, captured.err
@@ -857,28 +858,28 @@ def refused(capsys, *arguments: str) -> str:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_hostile_tables_are_refused_by_the_command(name, capsys):
-    """`list data FILE` of a table that cannot be read ends with status 2 and names the file."""
+    """`list data FILE` with an unreadable table ends with status 2 and names the file."""
     Path(name).write_bytes(TABLES[name])
     assert name in refused(capsys, "list", "data", name)
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_hostile_suites_are_refused_by_the_command(name, capsys):
-    """`compare SUITE` of a suite that cannot be one ends with status 2."""
+    """`compare SUITE` with an invalid suite ends with status 2."""
     Path("suite.toml").write_text(SUITES[name])
     refused(capsys, "compare", "suite.toml", "--preset", "demo", "--out", "out")
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=[ascii(s[:30]) for s in SETTINGS])
 def test_hostile_settings_are_refused_by_the_command(setting, capsys):
-    """`compare --set` of what is no setting ends with status 2."""
+    """`compare --set` with an invalid setting ends with status 2."""
     refused(capsys, "compare", "--set", setting, "--out", "out")
 
 
 @pytest.mark.parametrize("command", ["report", "advise"])
 @pytest.mark.parametrize("name", RESULTS)
 def test_hostile_results_are_refused_by_the_command(bench, name, command, capsys):
-    """`report` and `advise` of a results folder that was tampered with end with status 2 and name the file."""
+    """`report` and `advise` with a results folder that was tampered with end with status 2 and name the file."""
     shutil.copytree(bench.folder / "results", "results")
     file, content = RESULTS[name]
     Path("results", file).unlink() if content is None else Path("results", file).write_bytes(content)
@@ -888,7 +889,7 @@ def test_hostile_results_are_refused_by_the_command(bench, name, command, capsys
 
 @pytest.mark.parametrize("name", MODELS)
 def test_hostile_models_are_refused_by_the_command(bench, name, capsys):
-    """`compare --model DIR` of a folder that is no model ends with status 2 and names the folder."""
+    """`compare --model DIR` with a folder that is not a model ends with status 2 and names the folder."""
     shutil.copytree(bench.folder / "model", "model")
     file, content = MODELS[name]
     Path("model", file).unlink() if content is None else Path("model", file).write_bytes(content)
@@ -921,7 +922,7 @@ def test_hostile_arguments_are_refused_by_the_command(bench, name, capsys):
     ],
 )
 def test_hostile_records_are_refused_by_evaluate(bench, field, value, capsys):
-    """`evaluate RUN` of a run whose record was tampered with ends with status 2."""
+    """`evaluate RUN` with a record that was tampered with ends with status 2."""
     shutil.copytree(bench.folder / "results/runs/lora/0", "run")
     record = json.loads(Path("run/record.json").read_text())
     Path("run/record.json").write_text(
@@ -934,7 +935,7 @@ def test_hostile_records_are_refused_by_evaluate(bench, field, value, capsys):
     "case", ["argument", *(pytest.param(c, marks=pytest.mark.slow) for c in ("table", "suite", "results"))]
 )
 def test_a_process_of_its_own_says_the_same(bench, case, tmp_path):
-    """From a true process: status 2, one message on standard error, nothing on standard output, and no traceback."""
+    """In a real process: status 2, one message on standard error, nothing on standard output, and no traceback."""
     Path("bad.csv").write_bytes(TABLES["nul.csv"])
     Path("suite.toml").write_text(SUITES["name as path"])
     commands = {
@@ -951,7 +952,7 @@ def test_a_process_of_its_own_says_the_same(bench, case, tmp_path):
 
 
 def test_every_test_that_the_security_page_names_is_there():
-    """`SECURITY.md` names the tests that hold its sentences: each is in a file of the tests, each file is there."""
+    """Every test and file that `SECURITY.md` names exists."""
     page = (CHECKOUT / "SECURITY.md").read_text()
     names, files = set(re.findall(r"`(test_\w+)`", page)), set(re.findall(r"`(tests/[\w/]+\.py)`", page))
     there = {
@@ -989,7 +990,7 @@ class Hungry(Method):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is counted from /proc")
 def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
-    """A run that is given no more memory is recorded as failed with the reason; the others finish."""
+    """A run that gets no more memory is recorded as failed with the reason; the others finish."""
     (tmp_path / "hungry.py").write_text(HUNGRY)
     command = ["compare", "--methods", "hungry,lead-3", "--plugin", "hungry.py", "--out", "out", "--set", *SMALL]
     assert cli.main(command) == 1
@@ -1002,8 +1003,8 @@ def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [3_000, 40_000])
 def test_a_suite_on_a_full_disk_goes_on_when_there_is_room(bench, tmp_path, capfd, size):
-    """Where files do not fit, a suite ends with a message; with room again, the same command ends as an unbroken one
-    does."""
+    """A suite on a full disk ends with a message; once there is space, the same command gives the results of an
+    uninterrupted one."""
     command = ["compare", "--quiet", "--methods", "lead-3,lora", "--set", *SMALL]
     assert cli.main([*command, "--out", "whole"]) == 0
     capfd.readouterr()  # standard error is a file too

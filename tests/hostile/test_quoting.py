@@ -1,4 +1,4 @@
-"""What a record, suite or manifest says is quoted wherever a person or a program will read it: zip, model card,
+"""Text from records, suites and manifests is escaped in everything that people or programs read: zip, model card,
 tables."""
 
 import ast
@@ -49,7 +49,7 @@ SHOWN = {"heading", "paragraph", "inline", "text", "code_inline", "softbreak", "
 
 
 def kinds(markdown: str) -> set[str]:
-    """Kinds of tokens that a renderer of GitHub's Markdown sees."""
+    """The kinds of tokens that GitHub's Markdown renderer would see."""
     found = set()
     for token in MarkdownIt("gfm-like", {"linkify": False}).parse(markdown):
         for each in (token, *(token.children or ())):
@@ -58,7 +58,7 @@ def kinds(markdown: str) -> set[str]:
 
 
 def text_of(markdown: str) -> str:
-    """What is shown."""
+    """The text that is shown."""
     return "".join(
         each.content
         for token in MarkdownIt("gfm-like", {"linkify": False}).parse(markdown)
@@ -69,8 +69,8 @@ def text_of(markdown: str) -> str:
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 @pytest.mark.parametrize("quote", [plain, code])
 def test_quoted_text_is_shown_and_nothing_else(text, quote):
-    """Any text becomes one line that a Markdown renderer shows as it is: no markup, link, image, HTML or line of its
-    own."""
+    """Any text becomes one line that a Markdown renderer shows literally: no markup, link, image, HTML or line
+    break."""
     quoted = quote(text)
     assert "\n" not in quoted and kinds(f"# Title {quoted}\n\nBefore {quoted} after.") <= SHOWN
     if text.strip():
@@ -92,7 +92,7 @@ def bench(tmp_path_factory) -> Bench:
 
 @pytest.fixture
 def out(bench, tmp_path) -> Path:
-    """A copy of it."""
+    """A copy of the results folder."""
     return shutil.copytree(bench.folder / "bundle", tmp_path / "out")
 
 
@@ -118,8 +118,8 @@ def test_a_version_that_is_none_is_refused(out, text):
 
 
 def test_requirements_hold_pins_of_the_packages_dependencies_alone(out):
-    """Names are those of the installed package's metadata, versions are public ones; a local build's mark is left
-    out."""
+    """Names come from the installed package's metadata, and versions are public ones; the suffix of a local build is
+    left out."""
     for run in ("lora/0", "full/0", "untuned/0", "lead-3/0"):
         change = {"torch": "2.13.0+cpu", "evil": "1.0", "rouge-score": "not installed"}
         edit(
@@ -134,7 +134,7 @@ def test_requirements_hold_pins_of_the_packages_dependencies_alone(out):
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text], ids=ascii)
 def test_nothing_of_a_suite_is_markup_in_the_readme(text):
-    """Model and data of a suite, and a record's fingerprint, are text in the README of the zip."""
+    """A suite's model and data, and a record's fingerprint, are plain text in the README of the zip."""
     results = make_results(model=text, model_revision=text, data=f"{text} ")
     for run in results.runs:
         run.record.provenance.model_fingerprint = text
@@ -144,7 +144,7 @@ def test_nothing_of_a_suite_is_markup_in_the_readme(text):
 
 
 def test_the_summary_is_made_from_the_records(out):
-    """An edited comparison.json is refused; what the zip says of the results is what the records give."""
+    """An edited comparison.json is refused; the results in the zip are computed from the records."""
     whole = (out / "comparison.json").read_text()
     for change in (
         lambda comparison: comparison["rows"]["lora"]["rouge1"].update(mean=99.9),
@@ -163,7 +163,7 @@ def test_the_summary_is_made_from_the_records(out):
 
 
 def test_only_named_files_go_into_the_zip(out):
-    """Temporary files of killed writes, hidden files and strangers in a run's folder stay out."""
+    """Temporary files of killed writes, hidden files and unknown files in a run's folder are left out."""
     for name in (".adapter_model.safetensors.18gck8jx", ".secret", "notes.txt", "adapter_model.bin"):
         (out / "runs/lora/0/adapter" / name).write_text("x")
     (out / "runs/lora/0/.record.json.abcdefgh").write_text("x")
@@ -178,8 +178,7 @@ def test_only_named_files_go_into_the_zip(out):
 
 
 def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
-    """The temporary file of a bundle that was killed goes; one that is being written, and files of other names,
-    stay."""
+    """The temporary file of a killed bundle is removed; one that is being written, and files with other names, stay."""
     left, foreign = (
         out.parent / ".a (1).zip.18gck8jx",
         [".a (1).zip.18GCK8JX", ".b.zip.18gck8jx", ".a (1).zip.18gck8jx9", "a"],
@@ -195,7 +194,7 @@ def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
 
 
 def trained(text: str, is_prompt: bool) -> SimpleNamespace:
-    """A method that a model card can be written of, whose every string is `text`."""
+    """A trained method whose every string is `text`, for a model card."""
     suite = SimpleNamespace(model=text, model_revision=text, model_quantization="none")
     adapted = SimpleNamespace(prefix=None, num_virtual_tokens=3, placement="before")
     return SimpleNamespace(
@@ -225,8 +224,8 @@ SOURCES = (*filter(None, HOSTILE), "org/data\nlicense: mit", "a/b\x7f\U0001f600"
 @pytest.mark.parametrize("is_prompt", [True, False])
 @pytest.mark.parametrize("text", SOURCES, ids=ascii)
 def test_nothing_of_a_record_is_markup_in_a_model_card(text, is_prompt):
-    """The card's front matter is YAML with these strings as values where a name on the Hub may be so, and its body
-    shows them as text."""
+    """The card's front matter is valid YAML that keeps these strings as values if they can be names on the Hub, and its
+    body shows them as plain text."""
     card, usual = (
         str(model_card.model_card(trained(each, is_prompt), recorded(each), "it was not asked for"))
         for each in (text, "org/name")
@@ -242,7 +241,7 @@ def test_nothing_of_a_record_is_markup_in_a_model_card(text, is_prompt):
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text], ids=ascii)
 def test_nothing_of_a_record_is_markup_in_the_markdown_table(text):
-    """Model, data, flags, names of scores and the signature are text in comparison.md."""
+    """Model, data, flags, score names and the signature are plain text in comparison.md."""
     results = make_results(model=text, data=f"{text} ")
     comparison = make_comparison(results).model_copy(
         update={"signature": text, "flags": [text], "verdict": text or "x"}
@@ -264,7 +263,7 @@ def test_nothing_of_a_record_is_markup_in_the_markdown_table(text):
 
 @pytest.mark.parametrize("text", [*HOSTILE, '"""\nimport os', "@separator@ @shape@", "\\"], ids=ascii)
 def test_an_example_is_the_same_program_whatever_the_base_is_called(text, monkeypatch):
-    """A name enters example.py as one string constant, and no placeholder within it is filled in."""
+    """A model's name enters example.py as one string constant, and placeholders in it are not filled in."""
     row = SimpleNamespace(
         adapted=SimpleNamespace(prefix=None, placement="before"),
         is_prompt=True,

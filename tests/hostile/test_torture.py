@@ -1,4 +1,4 @@
-"""A share of what `make torture` tries, from a seed; and that its laws can fail."""
+"""A seeded sample of what `make torture` tries; and that its checks can fail."""
 
 import json
 import os
@@ -30,11 +30,11 @@ def _own_place(tmp_path, monkeypatch):
 
 
 def try_kind(name: str, folder: Path, cases: int, spread: bool) -> None:
-    """Cases of a kind in its small form, none of which may be a violation.
+    """Try cases of one kind in its short form; none may be a violation.
 
     Args:
         cases: how many.
-        spread: over all that there are, not the first ones.
+        spread: spread them over all cases instead of taking the first ones.
     """
     kind = make(name, folder, True)
     reason = kind.missing()
@@ -49,7 +49,7 @@ def try_kind(name: str, folder: Path, cases: int, spread: bool) -> None:
 
 
 def run_program(name: str, folder: Path, *options: str) -> None:
-    """The same in a process of its own: typesetting keeps threads, which a fork of a process that did it would lack."""
+    """Run the same in a new process: typesetting starts threads, which a fork would not have."""
     command = [sys.executable, str(CHECKOUT / "scripts/torture_faults.py"), str(folder), "--only", name, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,7 +57,8 @@ def run_program(name: str, folder: Path, *options: str) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in SHARE])
 def test_a_share_of_every_kind_loses_believes_and_hangs_nothing(name, tmp_path, monkeypatch):
-    """Of seeded faults of each kind every one ends in one message or the right result."""
+    """Seeded faults of each kind end in one message or in the right result: nothing is lost, hangs or is wrongly
+    accepted."""
     if name == "characters":
         run_program(name, tmp_path / "work", "--cases", str(SHARE[name]))
         return
@@ -69,12 +70,12 @@ def test_a_share_of_every_kind_loses_believes_and_hangs_nothing(name, tmp_path, 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", KINDS)
 def test_the_long_form_of_every_kind(name, tmp_path):
-    """The same law over every case of `make torture`."""
+    """The same for every case of `make torture`."""
     run_program(name, tmp_path / "work")
 
 
 def test_every_kind_has_its_share():
-    """No kind is left out of the tests."""
+    """Every kind is tested."""
     assert SHARE.keys() == KINDS.keys()
 
 
@@ -82,7 +83,7 @@ def test_every_kind_has_its_share():
 
 
 def test_what_hangs_dies_or_leaves_processes_is_seen(monkeypatch):
-    """The watchdog ends a child that does not end, a signal is reported, and a process that a child left is found."""
+    """The watchdog ends a child that hangs, a signal is reported, and a process that a child left behind is found."""
     assert children.Child(lambda: time.sleep(60) or 0).end(0.2).status is None
     assert children.Child(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0).end().status == -signal.SIGTERM
     monkeypatch.setattr(children, "GRACE", 0.2)
@@ -108,7 +109,7 @@ def test_what_hangs_dies_or_leaves_processes_is_seen(monkeypatch):
     ],
 )
 def test_a_refusal_is_one_message_with_its_status(status, err, clear):
-    """Anything else than one message, without a traceback, with status 2, is a complaint."""
+    """Anything except one message without a traceback, with status 2, is reported."""
     assert (children.complaint(children.Ended(status, "", err)) is None) == clear
 
 
@@ -127,17 +128,18 @@ def _refuse() -> None:
     ],
 )
 def test_a_reader_in_a_child_is_judged_by_what_it_returns(read, outcome):
-    """The same result is right, another is believed, one message is refused; an exception or a signal is unexpected."""
+    """The same result is right, another one is wrongly accepted, one message is a refusal; an exception or a signal is
+    unexpected."""
     assert swaps.watched(read, {"a": b"1"}, "a case").outcome == outcome
 
 
 def test_a_reader_that_hangs_is_ended_by_the_watchdog():
-    """A report, bundle or evaluation that does not end is a hung case, and does not stop the others."""
+    """A report, bundle or evaluation that does not end counts as hung and does not stop the other cases."""
     assert swaps.watched(lambda: time.sleep(600), None, "a case", 0.2).outcome == outcomes.HUNG
 
 
 def test_other_results_are_not_those_of_the_base(tmp_path):
-    """A summary, a figure of a record or a missing file makes results different ones; a time does not."""
+    """Results with another summary, another figure in a record or a missing file are different; another time is not."""
     fixed = dict.fromkeys(("time", "command", "commit", "dirty"))
     record = {"loss": {"test": 1.0}, "cost": {"wall_seconds": 3.0}, "provenance": fixed, "files": {}}
     run = tmp_path / "out/runs/lora/0"
@@ -163,7 +165,7 @@ def test_other_results_are_not_those_of_the_base(tmp_path):
 
 
 def test_the_table_counts_every_case(tmp_path):
-    """Cases are counted by kind and outcome, what is skipped says why, and each violation is kept with its number."""
+    """Cases are counted by kind and outcome, skipped ones have a reason, and each violation is kept with its number."""
     tally = Tally()
     kind = make("disks", tmp_path)
     for number, outcome in enumerate((outcomes.RIGHT, outcomes.REFUSED, outcomes.REFUSED, outcomes.HUNG)):

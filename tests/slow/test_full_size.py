@@ -1,5 +1,5 @@
-"""GPT-2 small at its true size, on real articles: parity with transformers and peft, and summaries that depend on
-nothing else.
+"""GPT-2 small at its true size, on real articles: parity with transformers and peft, and summaries that do not depend
+on the batch.
 
 The weights are random, so nothing here says how good a summary is.
 """
@@ -61,7 +61,7 @@ class FullSize:
     pairs: list[Pair]
 
     def adapt(self, method: Method) -> AdaptedModel:
-        """The model from its folder, adapted, in eval mode."""
+        """Load the model from its folder, adapt it, and put it into eval mode."""
         context = Context(self.tokenizer, torch.Generator().manual_seed(0), torch.arange(50_257))
         adapted = method.adapt(take_apart(BaseModel(self.folder).load()), context)
         adapted.parts.model.eval()
@@ -70,7 +70,7 @@ class FullSize:
 
 @pytest.fixture(scope="module")
 def full_size(shared, tmp_path_factory):
-    """GPT-2 small's shape with random weights, made by the shared script."""
+    """A model with GPT-2 small's shape and random weights, made by the shared script."""
     script, articles = shared / "make_gpt2_small.py", shared / "data" / "cnn_dailymail" / "test.csv"
     for file in (script, articles):
         if not file.is_file():
@@ -99,7 +99,7 @@ def our_loss(adapted: AdaptedModel, pair: Pair, template: Template) -> torch.Ten
 
 @pytest.mark.parametrize("label", ROWS)
 def test_parameters(full_size, label):
-    """Base, trainable and added parameters are those of the acceptance, counted on the real model."""
+    """The numbers of base, trainable and added parameters are the expected ones, counted on the real model."""
     method, trainable, added = ROWS[label]
     assert count_parameters(BaseModel(full_size.folder).structure()).total == BASE
     adapted = full_size.adapt(method)
@@ -124,7 +124,7 @@ def test_loss_is_transformers_own(full_size):
 
 
 def test_lora_is_its_formula_and_pefts(full_size):
-    """With B not zero LoRA is x W + bias + (alpha / rank) x A B written out, and its loss and gradients are peft's."""
+    """With nonzero B, LoRA is x W + bias + (alpha / rank) x A B written out, and its loss and gradients are peft's."""
     method = LoRA(rank=8, alpha=16, target_modules=("c_attn",))
     adapted = full_size.adapt(method)
     disturb(adapted, scale=0.05)
@@ -165,7 +165,7 @@ def test_prompt_tuning_is_pefts(full_size):
 
 
 def agree_on_unpadded(full_size: FullSize, adapted: AdaptedModel, theirs, parameters: dict[str, torch.Tensor]) -> None:
-    """Loss and gradients within 1e-5, sequence by sequence."""
+    """Check that losses and gradients agree within 1e-5, sequence by sequence."""
     for pair in full_size.pairs[:3]:
         ids, labels = sequence_and_labels(pair, full_size.template)
         expected = theirs(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
@@ -177,7 +177,7 @@ def agree_on_unpadded(full_size: FullSize, adapted: AdaptedModel, theirs, parame
 
 @pytest.mark.parametrize("label", ROWS)
 def test_summaries(full_size, machine, label, tmp_path):
-    """Ten summaries are token-identical one by one, in a padded batch, and from the saved adapter."""
+    """Ten summaries are identical token for token one by one, in a padded batch, and from the saved adapter."""
     method, _, _ = ROWS[label]
     adapted = full_size.adapt(method)
     disturb(adapted, scale=0.02)
@@ -202,7 +202,7 @@ def test_summaries(full_size, machine, label, tmp_path):
 
 @torch.no_grad()
 def score(engine: EngineModel, document: np.ndarray, tokens: list[int]) -> float:
-    """A beam's score: mean log-likelihood of its tokens, EOS among them where it stopped."""
+    """A beam's score: the mean log-likelihood of its tokens, including EOS if it stopped."""
     written = tokens if len(tokens) == DECODING.max_new_tokens else [*tokens, engine.template.eos_id]
     rows, _ = left_padded(engine, [document])
     new = engine.parts.token_embedding(torch.tensor([written[:-1]], dtype=torch.long))

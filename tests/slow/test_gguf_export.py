@@ -1,4 +1,4 @@
-"""An export goes through llama.cpp's own converter, as Ollama needs it, and computes the same afterwards."""
+"""An export can be converted with llama.cpp's own converter, as Ollama needs it, and computes the same afterwards."""
 
 import importlib.util
 import runpy
@@ -27,7 +27,7 @@ SETTINGS = [
 
 
 def test_a_converted_export_is_the_exported_model(shared, tmp_path, monkeypatch):
-    """A GPT-2 with GPT-2's own tokenizer is trained, exported and converted: logits and the prompt's tokens stay."""
+    """A GPT-2 with GPT-2's tokenizer is trained, exported and converted: logits and prompt tokens are unchanged."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
     GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=64, n_head=4)).save_pretrained(tmp_path / "base")

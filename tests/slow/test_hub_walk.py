@@ -1,4 +1,4 @@
-"""A comparison by names of the Hub, from the command line, against a Hub on this machine that logs what it is asked.
+"""A comparison by names on the Hub, from the command line, against a Hub on this machine that logs its requests.
 
 It serves a GPT-2 with random weights as `gpt2` and stories of the newswire as `abisee/cnn_dailymail`.
 """
@@ -42,7 +42,7 @@ FROM_HUB = ["--preset", "assignment"]  # whose model and data are gpt2 and abise
 
 
 def gpt2_files(seed: int) -> dict[str, bytes]:
-    """The files of a GPT-2 of two small blocks, with other files that nobody should ask for."""
+    """The files of a GPT-2 with two small blocks, and other files that should not be requested."""
     own = CHECKOUT.parent / "shared/data/gpt2-tokenizer"
     tokenizer = AutoTokenizer.from_pretrained(own if own.is_dir() else Tiny().folder())
     torch.manual_seed(seed)
@@ -56,7 +56,7 @@ def gpt2_files(seed: int) -> dict[str, bytes]:
 
 
 def cnn_files(first: int) -> dict[str, bytes]:
-    """Stories from a number on, as the repository of CNN/DailyMail lays them out: configurations in Parquet."""
+    """Stories from a given number on, in the layout of CNN/DailyMail's repository: configurations in Parquet."""
     stories, files = find(Dataset, "newswire")(), {}
     configs, infos = ["configs:"], ["dataset_info:"]
     for config in ("1.0.0", "3.0.0"):
@@ -90,7 +90,7 @@ def parquet(rows: list[dict[str, str]]) -> bytes:
 
 @dataclass
 class Place:
-    """A folder to work in with a Hub, the Hub's cache, and a cache of prepared data of its own."""
+    """A folder to work in with a Hub, the Hub's cache, and its own cache of prepared data."""
 
     folder: Path
     hub: Hub
@@ -98,7 +98,7 @@ class Place:
     data: str
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """A command of Triptych in a new process."""
+        """Run a command of Triptych in a new process."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE"))}
         own |= {"HF_ENDPOINT": self.hub.endpoint, "HF_HOME": str(self.folder / "home"), "COLUMNS": "200"}
         own |= {"TRIPTYCH_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1,localhost"}
@@ -112,14 +112,14 @@ class Place:
         )
 
     def compare(self, out: str, *more: str, settings: tuple[str, ...] = (), **environment: str) -> dict[str, Any]:
-        """A comparison that must succeed: the record of each run, by label."""
+        """Run a comparison that must succeed, and return the record of each run by label."""
         given = [*more, "--out", out, "--set", *SETTINGS, *settings]
         done = self.run(*COMPARE, *([] if "--model" in more else FROM_HUB), *given, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return self.records(out)
 
     def plan(self, *settings: str, **environment: str) -> dict[str, Any]:
-        """The plan of a comparison, from a dry run that must succeed."""
+        """Return the plan of a comparison from a dry run that must succeed."""
         words = ["--dry-run", "--no-timing", "--events", "--set", *SETTINGS, *settings]
         done = self.run(*COMPARE, *FROM_HUB, *words, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -148,7 +148,7 @@ def new_place(folder: Path, hub: Hub) -> Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Place]:
-    """What the tests share: its Hub also has repositories that cannot be used."""
+    """The shared setup; its Hub also has repositories that cannot be used."""
     with serving(Hub()) as hub:
         place = new_place(tmp_path_factory.mktemp("place"), hub)
         gpt2 = gpt2_files(0)
@@ -170,7 +170,7 @@ def place(tmp_path_factory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def first(place) -> dict[str, Any]:
-    """The records of a comparison by names of the Hub, after a dry run that wrote nothing; the log is as it left it."""
+    """The records of a comparison by names on the Hub, after a dry run that wrote nothing; the log as it left it."""
     dry = place.run(*COMPARE, *FROM_HUB, "--dry-run", "--no-timing", "--out", "dry", "--set", *SETTINGS)
     assert dry.returncode == 0, dry.stderr
     assert "8 of 12 documents used" in dry.stdout and not (place.folder / "dry").exists(), dry.stdout
@@ -179,12 +179,12 @@ def first(place) -> dict[str, Any]:
 
 
 def figures(records: Mapping[str, Any]) -> dict[str, Any]:
-    """What a comparison found."""
+    """The figures of a comparison."""
     return {label: (one["loss"], one["rouge"], one["data"]["fingerprint"]) for label, one in records.items()}
 
 
 def test_names_of_the_hub(place, first):
-    """One commit of model and data is read and recorded, each large file once, and nothing that is not needed."""
+    """One commit of model and data is read and recorded, each large file once, and no unneeded file."""
     assert {one["provenance"]["model_fingerprint"] for one in first.values()} == {f"gpt2@{place.model}", None}
     assert {one["data"]["commit"] for one in first.values()} == {place.data}
     assert first["lora"]["config"]["model_revision"] == first["lora"]["config"]["data_revision"] == "main"
@@ -199,7 +199,7 @@ def test_names_of_the_hub(place, first):
 
 
 def test_the_hub_gives_what_local_copies_give(place, first):
-    """The same repositories as folders on disk give the same losses, scores and summaries, and record no commit."""
+    """The same repositories as local folders give the same losses, scores and summaries, and record no commit."""
     local = place.folder / "local"
     for name, kind, repository in (("gpt2", "models", GPT2), ("data", "datasets", CNN)):
         found = place.hub.repository(kind, repository)
@@ -213,8 +213,9 @@ def test_the_hub_gives_what_local_copies_give(place, first):
 
 
 def test_the_cache_is_enough(place, first):
-    """Offline, a comparison is repeated from the caches of the Hub's libraries: the same figures, commits and data, and
-    the Hub is not asked. Where it does not answer, copies of the model's files and of the tables of `datasets` do."""
+    """Offline, a comparison is repeated from the caches of the Hub's libraries with the same figures, commits and data,
+    and without a request. If the Hub does not answer, the cached files of the model and the tables of `datasets` are
+    used."""
     before = len(place.hub.requests)
     offline = place.compare("offline", HF_HUB_OFFLINE="1", TRIPTYCH_CACHE=str(place.folder / "new-cache"))
     assert figures(offline) == figures(first) and place.predictions("offline") == place.predictions("first")
@@ -228,8 +229,8 @@ def test_the_cache_is_enough(place, first):
 
 
 def test_a_revision_is_read_online_and_offline(place, first):
-    """A tag or a commit gives that commit of model and data; of two revisions in the cache each is found without a
-    network, whichever was cached last."""
+    """A tag or a commit selects that commit of model and data; of two cached revisions each is found offline, whichever
+    was cached last."""
     model, data = (place.hub.repository(*key).refs["v1"] for key in (("models", GPT2), ("datasets", CNN)))
     by_tag, by_commit = ("model_revision=v1", "data_revision=v1"), (f"model_revision={model}", f"data_revision={data}")
     old = place.plan(*by_tag)
@@ -295,7 +296,7 @@ def test_what_cannot_be_read_is_refused(place, case):
 
 
 def test_the_parquet_copy_of_a_script_is_read(place):
-    """What the message about a script recommends works: the Hub's own Parquet copy, on a branch with slashes."""
+    """The remedy in the message about a script works: the Hub's own Parquet copy, on a branch with slashes."""
     words = ["--data", "someone/script", "--set", "data_revision=refs/convert/parquet", *SETTINGS]
     done = place.run(*COMPARE, *FROM_HUB, "--dry-run", "--no-timing", *words)
     assert done.returncode == 0 and "8 of 9 documents used" in done.stdout, done.stdout + done.stderr
@@ -303,7 +304,7 @@ def test_the_parquet_copy_of_a_script_is_read(place):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".parquet"])
 def test_a_hub_that_dies_in_a_download(tmp_path, suffix):
-    """The command ends with status 2 and one message, nothing incomplete is left, and the same command succeeds when
+    """The command ends with status 2 and one message, nothing incomplete is left, and the same command succeeds once
     the Hub is back."""
     with serving(Hub()) as hub:
         place = new_place(tmp_path, hub)
@@ -320,8 +321,8 @@ def test_a_hub_that_dies_in_a_download(tmp_path, suffix):
 
 
 def test_an_export_is_uploaded(place, first):
-    """`export --push` makes a private model of the token's user with exactly the folder's files, by one commit; a
-    wrong token and a model that is public already are refused, and the folder stays."""
+    """`export --push` creates a private model of the token's user with exactly the folder's files, in one commit; a
+    wrong token and a model that is already public are refused, and the folder stays."""
     words = ["export", "first/runs/lora/0", "exported", "--documents", "0", "--push", "mine"]
     plain = {"HF_HUB_DISABLE_XET": "1"}  # large files are sent as to a Hub without that store
     refused = place.run(*words, HF_TOKEN="hf_wrong", **plain)

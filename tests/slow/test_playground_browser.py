@@ -57,7 +57,7 @@ def browser() -> Iterator:
 
 
 def open_page(browser, address: str, width: int = 1200, scheme: str = "light"):
-    """The page; a request to anywhere else is cut off and noted in `page.abroad`."""
+    """Open the page; requests to other hosts are blocked and listed in `page.abroad`."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     page.abroad, page.complaints = [], []
@@ -78,13 +78,13 @@ def open_page(browser, address: str, width: int = 1200, scheme: str = "light"):
 
 
 def finish(page) -> None:
-    """No other machine was asked for anything, and nothing ran or broke."""
+    """Check that no other host was contacted, and that no script of a text ran and nothing broke."""
     assert page.abroad == [] and page.complaints == []
     page.context.close()
 
 
 def results(page, rows: int = 3) -> list[str]:
-    """What stands in the methods' cards when all are done."""
+    """The contents of the methods' cards once all are done."""
     page.wait_for_function(
         f"() => document.querySelectorAll('#results .row .summary').length == {rows}", timeout=PATIENCE
     )
@@ -92,7 +92,7 @@ def results(page, rows: int = 3) -> list[str]:
 
 
 def keep_picture(page, name: str) -> None:
-    """A picture to look at, where a folder for it is named."""
+    """Save a screenshot if a folder for it is named."""
     if folder := os.environ.get("TRIPTYCH_PICTURES"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
@@ -103,7 +103,8 @@ ARTICLE = "The council of Tinwater met on Monday. It agreed to build a bridge ov
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_paste_run_compare(browser, address, width, scheme):
-    """A pasted article gives every method's summary side by side, seconds, words, scores and marks; the page fits."""
+    """A pasted article gives every method's summary side by side, with seconds, words, scores and marks; the page
+    fits."""
     page = open_page(browser, address, width, scheme)
     page.fill("#article textarea", ARTICLE)
     page.fill("#reference textarea", "A bridge is built.")
@@ -123,8 +124,8 @@ def test_paste_run_compare(browser, address, width, scheme):
 
 
 def test_by_keyboard_alone(browser, address):
-    """Tab reaches article, reference, each method, the further choices and the button in this order; Space takes a
-    method out, Enter on the button summarizes."""
+    """Tab reaches article, reference, each method, the further choices and the button in this order; Space deselects a
+    method, and Enter on the button summarizes."""
     page = open_page(browser, address)
     page.locator("#article textarea").focus()
     page.keyboard.type(ARTICLE)
@@ -145,7 +146,7 @@ def test_by_keyboard_alone(browser, address):
 
 
 def test_a_test_document_is_picked(browser, address):
-    """A document chosen from the list fills in article and reference; another article is not held against that
+    """A document chosen from the list fills in article and reference; another article is not scored against that
     reference."""
     page = open_page(browser, address)
     page.get_by_label("Pick a test document").click()
@@ -160,13 +161,13 @@ def test_a_test_document_is_picked(browser, address):
 
 
 def wait_until_still(page) -> None:
-    """Wait until nothing is faded in or out: halfway, colors have less contrast than the page gives them."""
+    """Wait until no fade is in progress: colors have less contrast during one."""
     page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_summaries_can_be_read_by_everyone(browser, address, scheme):
-    """In what the page shows of summaries and messages, axe-core finds nothing: contrast, roles, structure."""
+    """In summaries and messages on the page, axe-core finds no fault of contrast, roles or structure."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent").Axe()
     page = open_page(browser, address, 390, scheme)
     page.click("#run")
@@ -182,7 +183,7 @@ def test_the_summaries_can_be_read_by_everyone(browser, address, scheme):
 
 
 def test_empty_and_huge_input_are_met_with_a_message(browser, address):
-    """Nothing at all, and a megabyte of text, give a message; the page goes on working."""
+    """Empty input and a megabyte of text give a message; the page keeps working."""
     page = open_page(browser, address)
     page.click("#run")
     page.get_by_text("There is no article yet").wait_for(timeout=PATIENCE)
@@ -197,7 +198,7 @@ def test_empty_and_huge_input_are_met_with_a_message(browser, address):
 
 
 def test_markup_stays_text(browser, address):
-    """An article that is a script, or a template, is summarized as text, and nothing of it runs."""
+    """An article that is a script, or a template, is summarized as text and not executed."""
     page = open_page(browser, address)
     page.fill(
         "#article textarea", "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror=alert(4)>. Two."
@@ -209,7 +210,7 @@ def test_markup_stays_text(browser, address):
 
 
 def test_two_users_at_once(browser, address):
-    """Two who ask at the same time both get their own answer."""
+    """Two users who ask at the same time each get their own answer."""
     pages = [open_page(browser, address), open_page(browser, address)]
     for number, page in enumerate(pages):
         page.fill("#article textarea", f"User {number} wrote this sentence about a town. It has a second one.")
@@ -222,7 +223,7 @@ def test_two_users_at_once(browser, address):
 
 
 def test_rows_beams_and_length_are_chosen(browser, address):
-    """Only methods that are ticked answer; a summary of another length or search is said to be decoded otherwise."""
+    """Only selected methods answer; a summary with other decoding settings is marked as such."""
     page = open_page(browser, address)
     page.fill("#article textarea", ARTICLE)
     page.get_by_label("untuned").uncheck()
@@ -239,7 +240,7 @@ def test_rows_beams_and_length_are_chosen(browser, address):
 
 
 def test_a_seed_is_chosen(browser):
-    """Where runs of several seeds have finished, one can be chosen, and its runs answer."""
+    """If runs of several seeds have finished, one can be chosen, and its runs answer."""
 
     def load(folder: Path) -> TrainedBaseline:
         row = TrainedBaseline(SuiteEntry(folder.parent.name, "lead-3", Lead3()), Lead3(), folder, Suite())
@@ -265,7 +266,7 @@ def test_a_seed_is_chosen(browser):
 
 
 def slow_row(label: str) -> TrainedBaseline:
-    """A method without a model that takes a second for a summary."""
+    """A method without a model that takes a second per summary."""
     row = TrainedBaseline(SuiteEntry(label, "lead-3", Lead3()), Lead3(), Path(label), Suite())
 
     def stream(documents):
@@ -277,8 +278,8 @@ def slow_row(label: str) -> TrainedBaseline:
 
 
 def test_a_run_is_stopped_and_the_page_cleared(browser):
-    """Stop leaves what is written, says so of the rest, and nothing else comes; Clear empties the form, and the page
-    works afterwards."""
+    """Stop keeps what is written, marks the rest as stopped, and nothing else arrives; Clear empties the form, and the
+    page works afterwards."""
     playground = Playground([slow_row(label) for label in ("a", "b", "c")], [], "slow")
     with serving(build_page(playground), "127.0.0.1", 0) as address:
         page = open_page(browser, address)
@@ -301,7 +302,7 @@ def test_a_run_is_stopped_and_the_page_cleared(browser):
 
 
 def test_a_summary_is_copied(browser, address):
-    """The button of a card puts its summary into the clipboard, and nothing else."""
+    """The button of a card copies its summary, and nothing else, to the clipboard."""
     page = open_page(browser, address)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.fill("#article textarea", ARTICLE)
@@ -315,8 +316,8 @@ def test_a_summary_is_copied(browser, address):
 
 
 def test_a_card_shows_the_article_with_what_was_used(browser, address):
-    """Unfolded, a card has the article with what the summary copied, and a word that the article lacks is underlined in
-    the summary; a sample can be picked as the article."""
+    """Expanded, a card shows the article with what the summary copied, and words that the article lacks are underlined
+    in the summary; a sample can be chosen as the article."""
     page = open_page(browser, address)
     page.get_by_label("Pick a test document").click()
     page.get_by_role("option", name="Sample, a bridge").click()
@@ -335,7 +336,7 @@ def test_a_card_shows_the_article_with_what_was_used(browser, address):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_comparison_is_a_second_tab(browser, address, width, scheme):
     """The second tab has the verdict, a table with every method, figures, and a link to the report, which opens and
-    works though it may ask for nothing; the page fits."""
+    works offline; the page fits."""
     page = open_page(browser, address, width, scheme)
     page.get_by_role("tab", name="Comparison").click()
     page.locator("#comparison table").first.wait_for(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""A whole comparison on a base model in 4 bits: its runs, their record and report, and what is done with them after."""
+"""A whole comparison on a base model in 4 bits: its runs, their records and report, and their later use."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def test_loaded_together_runs_share_the_base_and_summarize_as_before(out):
 
 
 def test_an_adapters_folder_alone_knows_its_base(out):
-    """The adapter's folder, copied without its run, is used on a base in 4 bits, and gives the run's summaries."""
+    """The adapter's folder, copied without its run, is used on a base in 4 bits and gives the run's summaries."""
     run, alone = (
         summarizers.load_summarizer(place, device="cpu", precision="fp32")
         for place in (folder(out, "lora"), folder(out, "lora") / "adapter")
@@ -109,7 +109,7 @@ def test_an_adapters_folder_alone_knows_its_base(out):
 
 @pytest.mark.parametrize("label", ["lora", "prompt-tuning"])
 def test_an_export_holds_plain_weights_with_the_dequantized_values(out, label, tmp_path):
-    """What is exported needs no bitsandbytes, and a merged model has the logits of the run in 4 bits, in fp32."""
+    """An export does not need bitsandbytes, and in fp32 a merged model has the logits of the run in 4 bits."""
     export_run(folder(out, label), tmp_path / "export", measured=0)
     where = tmp_path / "export" / ("base" if label == "prompt-tuning" else "")
     assert "quantization_config" not in json.loads((where / "config.json").read_text())
@@ -123,7 +123,8 @@ def test_an_export_holds_plain_weights_with_the_dequantized_values(out, label, t
 
 
 def test_the_same_folder_refuses_another_base(out):
-    """Resumed without the setting, the folder's runs are of other settings, and are refused by that key."""
+    """If the suite is resumed without the setting, the runs belong to other settings and are refused, naming that
+    key."""
     settings = json.loads((out / "suite.json").read_text())
     assert Suite(**settings).model_quantization == "nf4"
     with pytest.raises(ResultsError, match="model_quantization"):
@@ -131,7 +132,7 @@ def test_the_same_folder_refuses_another_base(out):
 
 
 def test_without_the_library_a_run_is_refused_with_what_to_install(out, monkeypatch):
-    """Where bitsandbytes is missing, commands on such a run say what to install."""
+    """Without bitsandbytes, commands on such a run say what to install."""
     monkeypatch.setattr(quantization, "is_bitsandbytes_available", lambda: False)
     for use in (evaluate_run, summarizers.load_summarizer, export_run):
         arguments = {"device": "cpu"} if use is not export_run else {"folder": out.parent / "never"}
@@ -140,7 +141,7 @@ def test_without_the_library_a_run_is_refused_with_what_to_install(out, monkeypa
 
 
 def test_in_bf16_a_run_is_evaluated_again_with_the_same_loss(tmp_path, monkeypatch):
-    """By the command line, in processes that compute in bf16: the record's loss and summaries come again."""
+    """From the command line, in processes that compute in bf16, the recorded loss and summaries are reproduced."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     sizes = [f"limits.{split}_documents=4" for split in ("train", "validation", "test")]
     chosen = [*sizes, "limits.document_tokens=100", "training.precision=bf16", "training.max_epochs=1", "seeds=[0]"]

@@ -38,7 +38,7 @@ BUSY = "Processes other than this run used"
 
 @pytest.mark.parametrize("name", ["slurm", "ray:/head:10001"])
 def test_an_unknown_executor_is_refused_with_those_there_are(name):
-    """The message names what can be asked for."""
+    """The message names the available executors."""
     with pytest.raises(ConfigError, match="local, ray"):
         executors.make_executor(name, executors.Resources())
 
@@ -51,7 +51,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def _without_times(value):
-    """What a comparison holds without its times, and without what it says of other processes that made them longer."""
+    """A comparison without its times and without the notes about other processes, which affect times."""
     if isinstance(value, dict):
         return {key: _without_times(item) for key, item in value.items() if not key.endswith(READINGS)}
     if isinstance(value, list):
@@ -61,7 +61,7 @@ def _without_times(value):
 
 @pytest.fixture(scope="module")
 def one_machine(tmp_path_factory):
-    """The suite by the local executor, with a cache of its own for all of these tests."""
+    """The suite run by the local executor, with a cache shared by these tests only."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def one_machine(tmp_path_factory):
 
 
 def _fan_out(folder, name, executor, on_step):
-    """The same suite by another executor, something done at a step; returns the events of its runs and trials."""
+    """Run the same suite with another executor and an action at one step; return the events of its runs and trials."""
     import_plugins()
     settings = reading.merge_settings(folder / "local/suite.json")
     resolved, table = entries.resolve(settings)
@@ -109,8 +109,8 @@ def _worker_of(out) -> psutil.Process:
 
 @pytest.mark.slow
 def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_machine):
-    """A worker is killed in the middle of a run: the run goes on elsewhere from its checkpoint; the numbers are the
-    same."""
+    """A worker is killed in the middle of a run: the run resumes elsewhere from its checkpoint, with the same
+    results."""
     killed = []
 
     def kill(out, step):
@@ -129,7 +129,7 @@ def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_
 
 @pytest.mark.slow
 def test_a_local_cluster_listens_on_loopback_alone(tmp_path):
-    """Every port that the processes of a local cluster open while a run is under way is of 127.0.0.1."""
+    """Every port that the processes of a local cluster open during a run is on 127.0.0.1."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     program = """
 import psutil
@@ -168,7 +168,7 @@ with lock.locked(out) as held:
 
 
 def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
-    """Where Ray listens on another address all the same, nothing is run there, and the message says what to do."""
+    """If Ray listens on another address nevertheless, nothing runs there, and the message says what to do."""
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     ended = []
     monkeypatch.setattr(ray, "init", lambda *_, **__: None)
@@ -181,8 +181,8 @@ def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_cluster_of_two_nodes_loses_one_and_ends_with_all_runs_done(one_machine):
-    """Of two nodes, the one at work is lost with all that runs on it: the other one does the rest, to the same
-    numbers."""
+    """Of two nodes, the busy one is lost with everything that runs on it: the other one does the rest, with the same
+    results."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

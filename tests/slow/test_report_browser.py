@@ -1,4 +1,5 @@
-"""The web page in a real browser: it works by mouse and keyboard, in light and dark, and runs nothing of a record's."""
+"""The web page in a real browser: it works by mouse and keyboard, in light and dark, and runs no script from a
+record."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """A page of two seeds, one of them failed."""
+    """A page with two seeds, one of them failed."""
     results = make_results(seeds=(0, 1), failed=(("lora", 1),))
     path = tmp_path_factory.mktemp("web") / "report.html"
     write_html(results, make_comparison(results), path)
@@ -33,7 +34,7 @@ def report(tmp_path_factory) -> Path:
 
 
 def open_page(browser, path: Path, width: int = 1200, scheme: str = "light"):
-    """The page, without network; what it complains of is in `page.complaints`."""
+    """Open the page without network; errors and warnings are listed in `page.complaints`."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()
     page.complaints = []
@@ -60,15 +61,14 @@ def test_page_is_accessible_and_fits(browser, report: Path, width: int, scheme: 
     "name", sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("docs/**/report.html"))
 )
 def test_published_pages_fit_a_telephone(browser, name: str) -> None:
-    """At 390 pixels no page in docs is wider than the screen, whatever the words of its title."""
+    """At 390 pixels no page in docs is wider than the screen, whatever the words in its title."""
     page = open_page(browser, CHECKOUT / name, 390)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.context.close()
 
 
 def test_tables_of_the_text_fit_a_small_screen(browser) -> None:
-    """At 1,100 pixels no table of the example's text has to be scrolled; those with every number, opened on demand,
-    may."""
+    """At 1,100 pixels no table in the example's text has to be scrolled; the complete tables, opened on demand, may."""
     page = open_page(browser, CHECKOUT / "docs/example/report.html", 1100)
     wide = page.evaluate(
         "[...document.querySelectorAll('.scroll')].filter(e => !e.closest('details') && e.scrollWidth > e.clientWidth)"
@@ -79,7 +79,7 @@ def test_tables_of_the_text_fit_a_small_screen(browser) -> None:
 
 
 def test_table_sorts_by_keyboard(browser, report: Path) -> None:
-    """Enter on a column's head sorts by number, again the other way; what is missing stays below."""
+    """Enter on a column heading sorts by number, a second time in reverse; missing values stay last."""
     page = open_page(browser, report)
     head = page.locator("table.sortable", has=page.get_by_role("button", name="Test loss")).first
     column = head.get_by_role("button", name="Test loss")
@@ -97,7 +97,7 @@ def test_table_sorts_by_keyboard(browser, report: Path) -> None:
 
 
 def test_predictions_are_browsed_by_keyboard(browser, report: Path) -> None:
-    """Arrow keys choose a document; its reference, every run's summary and the words they share are shown."""
+    """Arrow keys choose a document; its reference, every run's summary and their shared words are shown."""
     page = open_page(browser, report)
     page.locator("#documents").focus()
     page.keyboard.press("ArrowDown")
@@ -114,7 +114,7 @@ def test_predictions_are_browsed_by_keyboard(browser, report: Path) -> None:
 
 
 def test_predictions_sort_by_difference(browser, report: Path) -> None:
-    """Sorted by the difference of two methods, the list falls from where a is ahead most."""
+    """Sorted by the difference of two methods, the list starts where the first is furthest ahead."""
     page = open_page(browser, report)
     page.select_option("#order", label="a better than b")
     texts = page.locator("#documents small").all_inner_texts()
@@ -126,7 +126,7 @@ def test_predictions_sort_by_difference(browser, report: Path) -> None:
 
 
 def test_figures_answer_to_keyboard_and_keys(browser, report: Path) -> None:
-    """Arrow keys and the pointer read a figure's points; a method's key takes the method out of the figure and back."""
+    """Arrow keys and the pointer read a figure's points; a click in the legend hides a method and shows it again."""
     page = open_page(browser, report)
     figure = page.locator("#plot-pareto")
     figure.locator("[tabindex='0']").focus()
@@ -148,7 +148,7 @@ def test_figures_answer_to_keyboard_and_keys(browser, report: Path) -> None:
 
 
 def test_script_in_a_prediction_stays_text(browser, tmp_path: Path) -> None:
-    """A summary, a name or an id that is a script is shown, and nothing runs."""
+    """A summary, a name or an id that is a script is shown as text and does not run."""
     write_html(*hostile_results(), tmp_path / "report.html")
     page = open_page(browser, tmp_path / "report.html")
     assert page.complaints == []
