@@ -32,9 +32,9 @@ from triptych.plugins import import_plugins
 from triptych.run.entries import suite_entries
 from triptych.run.events import ignore
 from triptych.run.passes import find_micro_batch, fit_flop_models, open_trunk
+from triptych.run.run_context import RunContext
 from triptych.run.training import train_model
 from triptych.run.trials import RateSearch
-from triptych.run.workbench import Workbench
 
 CHOICES: dict[str, list[dict[str, Any]]] = {
     "prompt-tuning": [{"num_virtual_tokens": count} for count in (20, 50, 100)],
@@ -56,8 +56,8 @@ def work_folder(options: argparse.Namespace, row: str, seed: int, **changes: Any
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> Workbench:
-    """A workbench for one method's run, ready to train."""
+def context_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> RunContext:
+    """The context of one method's run, ready to train."""
     settings = {
         "model": options.model,
         "data": options.data,
@@ -82,7 +82,7 @@ def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **chan
     }
     suite = make_suite(settings)
     (entry,) = suite_entries(suite)
-    return Workbench.begin(suite, entry, seed, out, options.device, ignore)
+    return RunContext.begin(suite, entry, seed, out, options.device, ignore)
 
 
 def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, **changes: Any) -> dict[str, Any]:
@@ -94,14 +94,14 @@ def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, 
 def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dict[str, Any]:
     """Train one method in full, after a search if there are trials to run."""
     with work_folder(options, row, seed, **changes) as folder:
-        bench = bench_of(options, row, seed, folder, **changes)
-        model = bench.fresh_model(bench.entry.plugin, seed)
-        found = train_model(bench, bench.entry.plugin, model)
+        context = context_of(options, row, seed, folder, **changes)
+        model = context.fresh_model(context.entry.plugin, seed)
+        found = train_model(context, context.entry.plugin, model)
         losses = [line["validation_loss"] for line in found.history if line["event"] == "evaluation"]
         return {
             "row": row,
             "seed": seed,
-            "rate": found.search.chosen if found.search else bench.entry.plugin.learning_rate,
+            "rate": found.search.chosen if found.search else context.entry.plugin.learning_rate,
             "best_loss": found.best_loss,
             "epochs": found.summary.epochs,
             "best_epoch": found.summary.best_epoch,
@@ -115,13 +115,13 @@ def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
     """Run the search of one method."""
     changes = {"max_epochs": max(options.epochs)}
     with work_folder(options, row, seed, **changes) as folder:
-        bench = bench_of(options, row, seed, folder, **changes)
-        method = bench.entry.plugin
-        model = bench.fresh_model(method, seed)
-        flops = fit_flop_models(bench, method, model)
-        find_micro_batch(bench, model)
-        trunk = open_trunk(bench, method, model, flops)
-        result, _ = RateSearch(bench, method, model, flops, trunk).result(None)
+        context = context_of(options, row, seed, folder, **changes)
+        method = context.entry.plugin
+        model = context.fresh_model(method, seed)
+        flops = fit_flop_models(context, method, model)
+        find_micro_batch(context, model)
+        trunk = open_trunk(context, method, model, flops)
+        result, _ = RateSearch(context, method, model, flops, trunk).result(None)
         assert result is not None
         return {"row": row, "seed": seed, **result.model_dump()}
 

@@ -21,10 +21,10 @@ from triptych.run.entries import SuiteEntry
 from triptych.run.events import Event, Listener, RunId
 from triptych.run.models import describe_parameters
 from triptych.run.notes import notes_on_base, notes_on_sharding, notes_on_training
+from triptych.run.run_context import RunContext
 from triptych.run.tracking import Tracker
 from triptych.run.training import TrainingOutcome, train_model
 from triptych.run.trials import make_trial
-from triptych.run.workbench import Workbench
 
 NOT_TRAINED = "not measured: nothing is trained"
 
@@ -73,21 +73,21 @@ def run_experiment(
     Raises:
         TriptychError: the run failed.
     """
-    bench = Workbench.begin(suite, entry, seed, out, device, listener)
+    context = RunContext.begin(suite, entry, seed, out, device, listener)
     tracker = Tracker(suite, f"{entry.label}-{seed}", out / "tracking")
 
     def listen(run: RunId | None, event: Event) -> None:
         listener(run, event)
         tracker.follow(event)
 
-    bench.listener = listen
+    context.listener = listen
     if isinstance(entry.plugin, Baseline):
-        outcome = run_baseline(bench, entry.plugin)
+        outcome = run_baseline(context, entry.plugin)
     else:
-        outcome = run_method(bench, entry.plugin)
-    record = make_record(bench, outcome, plugins)
-    if bench.machine.is_main:
-        write_run(bench, outcome, record)
+        outcome = run_method(context, entry.plugin)
+    record = make_record(context, outcome, plugins)
+    if context.machine.is_main:
+        write_run(context, outcome, record)
     tracker.finish(record)
     return record
 
@@ -109,101 +109,101 @@ def run_trial(suite: Suite, entry: SuiteEntry, rate: float, out: Path, device: s
     if not entry.trains:
         raise ConfigError(f"{entry.label!r} is not trained: it has no search.")
     assert isinstance(entry.plugin, Method)
-    bench = Workbench.begin(suite, entry, suite.seeds[0], out, device, listener)
-    make_trial(bench, entry.plugin, bench.fresh_model(entry.plugin, bench.seed), rate)
+    context = RunContext.begin(suite, entry, suite.seeds[0], out, device, listener)
+    make_trial(context, entry.plugin, context.fresh_model(entry.plugin, context.seed), rate)
 
 
-def run_baseline(bench: Workbench, baseline: Baseline) -> RunOutcome:
+def run_baseline(context: RunContext, baseline: Baseline) -> RunOutcome:
     """Predict and score without a model."""
-    test = bench.corpus.test
-    with bench.stage("generation"):
+    test = context.corpus.test
+    with context.stage("generation"):
         texts = baseline.predict([test.document(i) for i in range(len(test))])
-    with bench.stage("evaluation"):
-        cap = bench.suite.decoding.max_new_tokens
-        predictions = scoring.score_predictions(test, texts, None, cap, None, bench.language.name)
-    latency = bench.latency(lambda i: baseline.predict([test.document(i)]))
+    with context.stage("evaluation"):
+        cap = context.suite.decoding.max_new_tokens
+        predictions = scoring.score_predictions(test, texts, None, cap, None, context.language.name)
+    latency = context.latency(lambda i: baseline.predict([test.document(i)]))
     return RunOutcome(
         predictions, Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
     )
 
 
-def run_method(bench: Workbench, method: Method) -> RunOutcome:
+def run_method(context: RunContext, method: Method) -> RunOutcome:
     """Adapt the model, train, evaluate, generate, score and save.
 
     Raises:
         NonFiniteLoss: training diverged, or the numbers of a document overflow.
     """
-    test = bench.corpus.test
-    model = bench.fresh_model(method, bench.seed)
+    test = context.corpus.test
+    model = context.fresh_model(method, context.seed)
     parameters = describe_parameters(model.adapted, model.num_base_parameters)
-    training = train_model(bench, method, model) if method.trains else None
-    with bench.stage("evaluation"):
-        validation = training.best_loss if training else bench.untouched_loss(model)
-        test_loss = bench.loss(model, test)
+    training = train_model(context, method, model) if method.trains else None
+    with context.stage("evaluation"):
+        validation = training.best_loss if training else context.untouched_loss(model)
+        test_loss = context.loss(model, test)
     if not math.isfinite(validation + test_loss.mean):
         raise NonFiniteLoss(
             f"The loss is {validation} on the validation split and {test_loss.mean} on the test split: a "
             "document makes the model's numbers overflow. Set training.precision=fp32, or leave the document out."
         )
     initial = training.initial_loss if training else validation
-    predictions = bench.predict(model, test_loss)
+    predictions = context.predict(model, test_loss)
     cost = training.cost if training else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
-    cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(model, [test.document_ids(i)]))
+    cost.generation_latency_seconds = context.latency(lambda i: context.generate(model, [test.document_ids(i)]))
     if training:
-        with bench.stage("checkpoint"):
-            trained = whole_tensors(model.adapted.trained_parameters(), keep=bench.machine.is_main)
-            if bench.machine.is_main:
-                folder, origin = bench.folder / "adapter", bench.origin()
+        with context.stage("checkpoint"):
+            trained = whole_tensors(model.adapted.trained_parameters(), keep=context.machine.is_main)
+            if context.machine.is_main:
+                folder, origin = context.folder / "adapter", context.origin()
                 parameters.stored_bytes = save_adapter(model.adapted, folder, origin, trained)
-    notes = notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes
-    notes |= notes_on_base(model, bench.base) | notes_on_sharding(model)
+    notes = notes_on_prompt(context.suite, context.entry) | model.adapted.notes
+    notes |= notes_on_base(model, context.base) | notes_on_sharding(model)
     notes |= {**training.notes, **notes_on_training(model)} if training else {}
     losses = Loss(initial=initial, validation=validation, test=test_loss.mean)
     return RunOutcome(predictions, cost, losses, parameters, training, notes)
 
 
-def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -> Record:
+def make_record(context: RunContext, outcome: RunOutcome, plugins: Sequence[str]) -> Record:
     """The record of a run, except for its clocks and the digests of its files."""
-    entry, training = bench.entry, outcome.training
-    words = ["triptych", "train", entry.label, "OUT/suite.json", "--seeds", str(bench.seed), "--out", "OUT"]
-    command = [*words, "--device", bench.machine.device.type]
+    entry, training = context.entry, outcome.training
+    words = ["triptych", "train", entry.label, "OUT/suite.json", "--seeds", str(context.seed), "--out", "OUT"]
+    command = [*words, "--device", context.machine.device.type]
     command += options_for(plugins)
-    fingerprint = bench.base.fingerprint if isinstance(entry.plugin, Method) else None
+    fingerprint = context.base.fingerprint if isinstance(entry.plugin, Method) else None
     return Record(
         label=entry.label,
         kind=entry.kind,
-        seed=bench.seed,
+        seed=context.seed,
         status="done",
-        config=bench.suite.of_runs(),
+        config=context.suite.of_runs(),
         options=entry.options,
         parameters=outcome.parameters,
         loss=outcome.loss,
-        rouge=scoring.rouge(outcome.predictions, bench.language),
+        rouge=scoring.rouge(outcome.predictions, context.language),
         text_shape=scoring.text_shape(outcome.predictions),
         further_scores=scoring.further_scores(outcome.predictions),
-        signatures=scoring.signatures(bench.language.name),
+        signatures=scoring.signatures(context.language.name),
         cost=outcome.cost,
-        data=bench.corpus.data,
+        data=context.corpus.data,
         search=training.search if training else None,
         training=training.summary if training else None,
         notes=outcome.notes,
-        provenance=provenance.collect(command, bench.base, fingerprint, bench.machine),
+        provenance=provenance.collect(command, context.base, fingerprint, context.machine),
     )
 
 
-def write_run(bench: Workbench, outcome: RunOutcome, record: Record) -> None:
+def write_run(context: RunContext, outcome: RunOutcome, record: Record) -> None:
     """Write predictions and history, then the record with its clocks; a run with a record is done."""
-    folder, predictions = bench.folder, outcome.predictions
-    with bench.stage("checkpoint"):
+    folder, predictions = context.folder, outcome.predictions
+    with context.stage("checkpoint"):
         json_files.write_json_lines(
             folder / "predictions.jsonl", [prediction.model_dump() for prediction in predictions]
         )
         json_files.write_json_lines(folder / "history.jsonl", outcome.training.history if outcome.training else [])
-    seconds = bench.clocks.read()
+    seconds = context.clocks.read()
     generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
     measured = {
         **{f"{name}_seconds": value for name, value in seconds.items()},
-        "wall_seconds": bench.clocks.wall_seconds(),
+        "wall_seconds": context.clocks.wall_seconds(),
         "documents_per_second": len(predictions) / generation,
     }
     record.cost = record.cost.model_copy(update=measured)

@@ -19,8 +19,8 @@ from triptych.measure.flops import FlopModel
 from triptych.results.records import Part
 from triptych.run.kept import find_kept, keep
 from triptych.run.models import ON_DEVICE, sketch_model
+from triptych.run.run_context import RunContext
 from triptych.run.search import planned_trials
-from triptych.run.workbench import Workbench
 from triptych.storage.cache_place import cache_folder
 
 RECOMPUTED = "memory ran out with one document a pass: each block is computed again in the backward pass"
@@ -33,8 +33,8 @@ class MicroBatch(Part):
     recomputes: bool = False
 
 
-def find_micro_batch(bench: Workbench, model: EngineModel) -> None:
-    """With "auto", set the bench's micro-batch to the size that the first run found to fit on every rank.
+def find_micro_batch(context: RunContext, model: EngineModel) -> None:
+    """With "auto", set the context's micro-batch to the size that the first run found to fit on every rank.
 
     Blocks are recomputed in the backward pass if not even one document fits otherwise. Other runs of the same method
     read both values. If the suite sets a number, nothing is done.
@@ -42,20 +42,20 @@ def find_micro_batch(bench: Workbench, model: EngineModel) -> None:
     Raises:
         OutOfMemory: a pass over one document does not fit.
     """
-    t, file = bench.suite.training, bench.folder.parent / "micro_batch.json"
+    t, file = context.suite.training, context.folder.parent / "micro_batch.json"
     if t.micro_batch_size != "auto":
         return
-    made_with = {**bench.identity, "memory": bench.machine.memory()}
-    known = find_kept(file, MicroBatch, "micro-batch size", made_with, bench.note)
-    everywhere = all(bench.machine.collect([known is not None]))
+    made_with = {**context.identity, "memory": context.machine.memory()}
+    known = find_kept(file, MicroBatch, "micro-batch size", made_with, context.note)
+    everywhere = all(context.machine.collect([known is not None]))
     if known is None or not everywhere:
-        fit = fit_passes(model, bench.corpus.train, t.global_batch_size)
+        fit = fit_passes(model, context.corpus.train, t.global_batch_size)
         known = MicroBatch(micro_batch_size=fit.micro_batch, recomputes=fit.recomputes)
-        if bench.machine.is_main:
+        if context.machine.is_main:
             keep(file, known, made_with)
-    bench.micro_batch, bench.recomputes = known.micro_batch_size, known.recomputes
-    if bench.recomputes:
-        bench.note(RECOMPUTED)
+    context.micro_batch, context.recomputes = known.micro_batch_size, known.recomputes
+    if context.recomputes:
+        context.note(RECOMPUTED)
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class FlopModels:
         return taken.count(*((rows, positions, targets, chosen) if self.executed else everywhere)), plain
 
 
-def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> FlopModels | None:
+def fit_flop_models(context: RunContext, method: Method, model: EngineModel) -> FlopModels | None:
     """FLOPs of a training pass from the embeddings; None, with a note, if they cannot be counted."""
-    sketch = sketch_of(bench, method, model)
+    sketch = sketch_of(context, method, model)
     try:
         executed = training_flops(sketch) if model.can.logits_at_targets else None
         return FlopModels(sketch, training_flops(sketch.on_plain_path()), executed)
@@ -109,13 +109,13 @@ def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> Flo
     except (ArithmeticError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
         advice = f" {ON_DEVICE}" if "expected device meta" in reason else ""
-        bench.note(f"FLOPs are not measured: they cannot be counted without weights ({reason}).{advice}")
+        context.note(f"FLOPs are not measured: they cannot be counted without weights ({reason}).{advice}")
         return None
 
 
-def sketch_of(bench: Workbench, method: Method, model: EngineModel) -> EngineModel:
+def sketch_of(context: RunContext, method: Method, model: EngineModel) -> EngineModel:
     """The same model without weights, for counting the FLOPs of a pass."""
-    return model.as_sketch(sketch_model(bench.base, method))
+    return model.as_sketch(sketch_model(context.base, method))
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class Trunk:
         return replace(flops, executed=self.step, first=self.cache.first).count if self.cache else flops.count
 
 
-def open_trunk(bench: Workbench, method: Method, model: EngineModel, flops: FlopModels | None) -> Trunk:
+def open_trunk(context: RunContext, method: Method, model: EngineModel, flops: FlopModels | None) -> Trunk:
     """Open a run's trunk caches if the model can use them; their FLOPs are charged to the run, whoever made them.
 
     Args:
-        bench: the run.
+        context: the run.
         method: the method to train.
         model: the model it adapted.
         flops: the result of `fit_flop_models`; None: FLOPs of the cache cannot be counted either.
@@ -153,32 +153,32 @@ def open_trunk(bench: Workbench, method: Method, model: EngineModel, flops: Flop
     first = usable_from(model)
     if first is None:
         return Trunk()
-    split = bench.corpus.train
-    cache = open_states(bench, model, split)
+    split = context.corpus.train
+    cache = open_states(context, model, split)
     if cache is None:
-        bench.note(
+        context.note(
             "trunk cache disabled: it would exceed cache.max_gigabytes, or its states are not exact for this model"
         )
         return Trunk()
-    both = Trunk(cache, validation=validation_states(bench, method, model, cache))
+    both = Trunk(cache, validation=validation_states(context, method, model, cache))
     if flops is None:
         return both
     entering = entering_flops(flops.sketch, first)
-    making = making_flops(split, model.template, bench.micro_batch, entering)
+    making = making_flops(split, model.template, context.micro_batch, entering)
     return replace(both, step=training_flops(flops.sketch, first), flops=making)
 
 
-def validation_states(bench: Workbench, method: Method, model: EngineModel, train: TrunkCache) -> TrunkCache | None:
+def validation_states(context: RunContext, method: Method, model: EngineModel, train: TrunkCache) -> TrunkCache | None:
     """The states of the validation split, if they are read more than once and fit next to the training states."""
-    suite, split = bench.suite, bench.corpus.validation
+    suite, split = context.suite, context.corpus.validation
     evaluations = num_evaluations(suite.training.max_epochs, suite.training.eval_every)
-    evaluations += len(planned_trials(suite, method, len(bench.corpus.train)))
+    evaluations += len(planned_trials(suite, method, len(context.corpus.train)))
     if evaluations < 2 or train.num_bytes + train.bytes_for(model, split) > suite.cache.max_bytes:
         return None
-    return open_states(bench, model, split)
+    return open_states(context, model, split)
 
 
-def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:
+def open_states(context: RunContext, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:
     """The states of a split in the run's trunk store, computed if missing; see `open_cache`."""
-    store = trunk_store(cache_folder() / "trunk", bench.suite.cache.max_bytes)
-    return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress)
+    store = trunk_store(cache_folder() / "trunk", context.suite.cache.max_bytes)
+    return open_cache(model, split, context.base.fingerprint, store, context.micro_batch, context.show_progress)

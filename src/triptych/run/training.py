@@ -19,8 +19,8 @@ from triptych.run.checkpoints import Checkpoint, Checkpoints
 from triptych.run.events import EvaluationEvent, StageEvent, StepEvent
 from triptych.run.passes import RECOMPUTED, Trunk, find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.recipe import training_plan
+from triptych.run.run_context import RunContext
 from triptych.run.trials import RateSearch
-from triptych.run.workbench import Workbench
 
 RESTARTED = (
     "the decay did not improve the validation loss: training restarted from the untrained weights, with a shorter "
@@ -51,87 +51,89 @@ class TrainingOutcome:
     notes: dict[str, Any]
 
 
-def train_model(bench: Workbench, method: Method, model: EngineModel) -> TrainingOutcome:
+def train_model(context: RunContext, method: Method, model: EngineModel) -> TrainingOutcome:
     """Search for a learning rate and train with it, from the last checkpoint if there is one.
 
     Training clock, memory peak and energy counter cover only the optimizer steps.
 
     Args:
-        bench: the run.
+        context: the run.
         method: the method to train.
         model: the prepared model, which gets the best weights.
 
     Raises:
         NonFiniteLoss: training diverged.
     """
-    checkpoints = Checkpoints(bench.folder / "checkpoint", {**bench.identity, "seed": bench.seed})
-    resumed = resume(bench, checkpoints)
+    checkpoints = Checkpoints(context.folder / "checkpoint", {**context.identity, "seed": context.seed})
+    resumed = resume(context, checkpoints)
 
     # Before the first step
-    with bench.stage("evaluation"):
-        initial_loss = resumed.facts["initial_loss"] if resumed else bench.untouched_loss(model)
-    with bench.stage("preparation"):
-        flops = fit_flop_models(bench, method, model)
-        find_micro_batch(bench, model)
-        trunk = open_trunk(bench, method, model, flops)
-    found, search_flops = RateSearch(bench, method, model, flops, trunk).result(resumed)
+    with context.stage("evaluation"):
+        initial_loss = resumed.facts["initial_loss"] if resumed else context.untouched_loss(model)
+    with context.stage("preparation"):
+        flops = fit_flop_models(context, method, model)
+        find_micro_batch(context, model)
+        trunk = open_trunk(context, method, model, flops)
+    found, search_flops = RateSearch(context, method, model, flops, trunk).result(resumed)
     prompt = model.adapted.virtual_tokens
     prompt_before = prompt.weight.detach().clone() if prompt is not None else None
 
     # The state, new or from the checkpoint
     rate = found.chosen if found else method.learning_rate
-    plan = training_plan(bench.suite, method, rate, bench.seed, bench.micro_batch, bench.recomputes)
-    state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
+    plan = training_plan(context.suite, method, rate, context.seed, context.micro_batch, context.recomputes)
+    state = TrainingState.begin(model.adapted, plan, context.machine.loss_scaler())
     state.progress.train_flops = trunk.flops
-    loop = Loop(model, bench.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
+    loop = Loop(model, context.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
     state.keep_untouched(initial_loss, to_restart=loop.schedule.decays_on_plateau)
-    meters = TrainingMeters(bench.machine.device, bench.machine.num_processes)
-    log = TrainingLog(bench, loop, meters, flops is not None)
+    meters = TrainingMeters(context.machine.device, context.machine.num_processes)
+    log = TrainingLog(context, loop, meters, flops is not None)
     if resumed is not None:
         state.load_state_dict(resumed.tensors, resumed.facts["progress"])
         log.history.extend(resumed.facts["history"])
         meters.load_state_dict(resumed.facts["meters"])
     kept = {"initial_loss": initial_loss, "search_flops": search_flops, "search": found.model_dump() if found else None}
-    with bench.clocks.time("preparation"):
+    with context.clocks.time("preparation"):
         meters.begin()
 
     # Optimizer steps and evaluations
-    bench.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=loop.total_steps))
+    context.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=loop.total_steps))
     while not loop.finished:
         if loop.evaluation_due:
-            with bench.clocks.time("evaluation"):
-                validation_loss = bench.loss(model, bench.corpus.validation, quiet=True, cache=trunk.validation).mean
-                release_free_memory(bench.machine.device)  # keep it out of the next step's memory
+            with context.clocks.time("evaluation"):
+                validation_loss = context.loss(
+                    model, context.corpus.validation, quiet=True, cache=trunk.validation
+                ).mean
+                release_free_memory(context.machine.device)  # keep it out of the next step's memory
             restarted = state.progress.restarted_at
             evaluation = loop.evaluate(validation_loss)
             if state.progress.restarted_at != restarted:
-                bench.note(RESTARTED)
+                context.note(RESTARTED)
             log.add(EvaluationEvent(**evaluation._asdict(), **log.progress()))
         else:
             recomputed = loop.recomputes
-            with meters.phase(), bench.clocks.time("train"):
+            with meters.phase(), context.clocks.time("train"):
                 step = loop.step()
             if loop.recomputes and not recomputed:
-                bench.note(RECOMPUTED)
+                context.note(RECOMPUTED)
             log.add(StepEvent(loss=step.loss, learning_rate=step.rate, **log.progress()))
-            if is_due(checkpoints, bench, model):
+            if is_due(checkpoints, context, model):
                 save(checkpoints, log, kept)
-    if bench.machine.is_main or model.is_sharded:
+    if context.machine.is_main or model.is_sharded:
         save(checkpoints, log, kept)
 
     # Outcome
-    now, train_seconds = state.progress, bench.clocks.read()["train"]
+    now, train_seconds = state.progress, context.clocks.read()["train"]
     assert now.best_loss is not None
     cost = Cost(
         train_flops=now.train_flops if flops else None,
         plain_flops=now.plain_flops if flops else None,
         search_flops=search_flops if flops else None,
         tokens_per_second=now.tokens / train_seconds,
-        **over_ranks(bench, meters.readings(train_seconds)),
+        **over_ranks(context, meters.readings(train_seconds)),
     )
     notes = notes_on_loop(loop, trunk)
     if prompt_before is not None:
-        notes |= describe_prompt(model.adapted, prompt_before, bench.base.tokenizer)
+        notes |= describe_prompt(model.adapted, prompt_before, context.base.tokenizer)
     summary = summarize_training(loop, log.history)
     return TrainingOutcome(initial_loss, now.best_loss, found, summary, cost, log.history, notes)
 
@@ -194,14 +196,14 @@ class TrainingLog:
     """The lines of `history.jsonl`; each is sent as an event when added.
 
     Attributes:
-        bench: the run.
+        context: the run.
         loop: the training loop.
         meters: the meters of training.
         counts_flops: whether FLOPs can be counted; otherwise they are None.
         history: the lines so far.
     """
 
-    bench: Workbench
+    context: RunContext
     loop: Loop
     meters: TrainingMeters
     counts_flops: bool
@@ -216,30 +218,30 @@ class TrainingLog:
             "tokens": now.tokens,
             "energy_joules": self.meters.energy.joules,
             "train_flops": now.train_flops if self.counts_flops else None,
-            "train_seconds": self.bench.clocks.read()["train"],
+            "train_seconds": self.context.clocks.read()["train"],
             "total": self.loop.total_steps,
         }
 
     def add(self, event: StepEvent | EvaluationEvent) -> None:
         """Add a training event and send it."""
         self.history.append(event.history_line())
-        self.bench.emit(event)
+        self.context.emit(event)
 
 
-def resume(bench: Workbench, checkpoints: Checkpoints) -> Checkpoint | None:
+def resume(context: RunContext, checkpoints: Checkpoints) -> Checkpoint | None:
     """The checkpoint to resume from, if any; its clock readings are carried over."""
     found = checkpoints.latest()
     if found is not None:
         for name, seconds in found.facts["clocks"].items():
-            bench.clocks.carry(name, seconds)
-        bench.note(f"resumes from the checkpoint after step {found.step}")
+            context.clocks.carry(name, seconds)
+        context.note(f"resumes from the checkpoint after step {found.step}")
     return found
 
 
-def is_due(checkpoints: Checkpoints, bench: Workbench, model: EngineModel) -> bool:
+def is_due(checkpoints: Checkpoints, context: RunContext, model: EngineModel) -> bool:
     """Whether this rank saves a checkpoint now: the main process decides; all ranks take part for a sharded model."""
-    due = bench.machine.is_main and checkpoints.due()
-    return bench.machine.collect([due])[0] if model.is_sharded else due
+    due = context.machine.is_main and checkpoints.due()
+    return context.machine.collect([due])[0] if model.is_sharded else due
 
 
 def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> None:
@@ -250,24 +252,24 @@ def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> No
         log: the log whose state, meters, clocks and history go into the checkpoint.
         kept: facts determined before training that go into every checkpoint.
     """
-    bench = log.bench
-    with bench.clocks.time("checkpoint"):
-        tensors, progress = log.loop.state.state_dict(keep=bench.machine.is_main)
+    context = log.context
+    with context.clocks.time("checkpoint"):
+        tensors, progress = log.loop.state.state_dict(keep=context.machine.is_main)
         facts = {
             "progress": progress,
             "history": log.history,
-            "clocks": bench.clocks.read(),
+            "clocks": context.clocks.read(),
             "meters": log.meters.state_dict(),
             **kept,
         }
-        if bench.machine.is_main:
+        if context.machine.is_main:
             checkpoints.save(progress["step"], tensors, facts)
-        release_free_memory(bench.machine.device)  # keep it out of the next step's memory
+        release_free_memory(context.machine.device)  # keep it out of the next step's memory
 
 
-def over_ranks(bench: Workbench, readings: dict[str, Any]) -> dict[str, Any]:
+def over_ranks(context: RunContext, readings: dict[str, Any]) -> dict[str, Any]:
     """Readings with the largest memory of any rank, and energy summed over GPUs (a CPU counter covers the machine)."""
-    machine = bench.machine
+    machine = context.machine
     memory = {name: max(machine.collect([readings[name]])) for name in ("peak_memory_bytes", "added_peak_memory_bytes")}
     joules = machine.collect([readings["energy_joules"]])
     if machine.device.type == "cuda" and None not in joules:

@@ -16,7 +16,7 @@ from triptych.results.records import Record
 from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import make_entry, recorded_entry
-from triptych.run.workbench import Workbench
+from triptych.run.run_context import RunContext
 from triptych.storage.given_documents import find_documents
 from triptych.text import formats
 from triptych.use import peft_adapters
@@ -120,27 +120,27 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
     revisions = {key: record.config[key] for name in settings if (key := f"{name}_revision") in record.config}
     other = {**settings, **revisions, **({"data_config": None} if "data" in settings else {})}
     suite = make_suite(find_documents({**record.pinned_config(), **other}, folder))
-    bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
-    if record.data is None or bench.corpus.data.fingerprint != record.data.fingerprint:
+    context = RunContext.begin(suite, entry, record.seed, folder, device, events.ignore)
+    if record.data is None or context.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made with other documents than {suite.data!r} has now.")
-    if record.data.token_fingerprint not in (None, bench.corpus.data.token_fingerprint):
+    if record.data.token_fingerprint not in (None, context.corpus.data.token_fingerprint):
         raise ResultsError(
             f"The documents of {str(folder)!r} were tokenized or cut differently than now: the tokenizer of "
             f"{suite.model!r} differs, or this is another version of Triptych. Give the same tokenizer with --model."
         )
-    recorded, here = record.provenance and record.provenance.model_fingerprint, bench.base.fingerprint
+    recorded, here = record.provenance and record.provenance.model_fingerprint, context.base.fingerprint
     if recorded not in (None, here):
         raise ResultsError(
             f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration "
             "differ. Give the same one with --model."
         )
-    model = bench.fresh_model(entry.plugin, record.seed)
+    model = context.fresh_model(entry.plugin, record.seed)
     if entry.trains:
         origin, tensors = read_manifest(folder / "adapter")
         check_belongs(origin, record, folder / "adapter")
-        check_origin(origin, bench.base, folder / "adapter")
+        check_origin(origin, context.base, folder / "adapter")
         load_tensors(model.adapted, tensors, folder / "adapter")
-    return _measure(bench, model, record)
+    return _measure(context, model, record)
 
 
 def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]) -> Evaluation:
@@ -166,18 +166,18 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
             "method": {entry.label: entry.options},
         }
     )
-    bench = Workbench.begin(suite, entry, suite.seeds[0], folder, device, events.ignore)
-    return _measure(bench, replace(found.model, template=bench.corpus.template, machine=bench.machine), None)
+    context = RunContext.begin(suite, entry, suite.seeds[0], folder, device, events.ignore)
+    return _measure(context, replace(found.model, template=context.corpus.template, machine=context.machine), None)
 
 
-def _measure(bench: Workbench, model: EngineModel, record: Record | None) -> Evaluation:
+def _measure(context: RunContext, model: EngineModel, record: Record | None) -> Evaluation:
     """Compute test loss and summaries, next to those of the record if there is one."""
-    test = bench.loss(model, bench.corpus.test)
-    predictions = bench.predict(model, test)
-    file = predictions_file(bench.out)
+    test = context.loss(model, context.corpus.test)
+    predictions = context.predict(model, test)
+    file = predictions_file(context.out)
     stored = read_predictions(file) if record and file.is_file() else None
     return Evaluation(
-        run=str(bench.out),
+        run=str(context.out),
         test_loss=test.mean,
         recorded_test_loss=record.loss.test if record else None,
         rouge1=sum(p.scores["rouge1"] for p in predictions) / len(predictions),
@@ -186,6 +186,6 @@ def _measure(bench: Workbench, model: EngineModel, record: Record | None) -> Eva
         identical_predictions=None
         if stored is None
         else sum(a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)),
-        signature=scoring.rouge(predictions, bench.language).signature,
+        signature=scoring.rouge(predictions, context.language).signature,
         recorded_signature=record.rouge.signature if record and record.rouge else None,
     )

@@ -10,8 +10,8 @@ from triptych.plugins import import_plugins
 from triptych.run.entries import resolve
 from triptych.run.events import ignore
 from triptych.run.passes import Trunk, open_trunk
+from triptych.run.run_context import RunContext
 from triptych.run.training import train_model
-from triptych.run.workbench import Workbench
 
 import_plugins()
 SMALL = {
@@ -26,11 +26,11 @@ def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate
     to the whole model's if that was evaluated, also if no evaluation beat the untouched weights."""
     settings = merge_tables(preset_settings("demo"), {**SMALL, "method": {label: {"learning_rate": rate}}})
     suite, (entry,) = resolve(settings, [label])
-    bench = Workbench.begin(suite, entry, 0, tmp_path, "cpu", ignore)
-    model = bench.fresh_model(entry.plugin, 0)
-    found = train_model(bench, entry.plugin, model)
+    context = RunContext.begin(suite, entry, 0, tmp_path, "cpu", ignore)
+    model = context.fresh_model(entry.plugin, 0)
+    found = train_model(context, entry.plugin, model)
     assert (found.summary.best_step == 0) == (rate > 0.1)
-    assert bench.loss(model, bench.corpus.validation).mean == found.best_loss
+    assert context.loss(model, context.corpus.validation).mean == found.best_loss
 
 
 def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
@@ -38,15 +38,15 @@ def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
     and evaluation then uses; the loss is that of the whole model."""
     settings = merge_tables(preset_settings("demo"), {**SMALL, "search": {"trials": 2}})
     suite, (entry,) = resolve(settings, ["last-layers"])
-    bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
+    context = RunContext.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
     monkeypatch.setattr("triptych.run.passes.cache_folder", lambda: tmp_path / "cache")
     whole, real = [], evaluation.target_losses
     monkeypatch.setattr(evaluation, "target_losses", lambda model, batch: whole.append(batch) or real(model, batch))
-    model = bench.fresh_model(entry.plugin, 0)
-    found = train_model(bench, entry.plugin, model)
-    assert sum(len(batch.ids) for batch in whole) == len(bench.corpus.validation) == 6
+    model = context.fresh_model(entry.plugin, 0)
+    found = train_model(context, entry.plugin, model)
+    assert sum(len(batch.ids) for batch in whole) == len(context.corpus.validation) == 6
     assert len(found.search.trials) > 1 and found.summary.evaluations == 3 and found.summary.best_step > 0
-    assert found.best_loss == pytest.approx(bench.loss(model, bench.corpus.validation).mean, rel=1e-6)
+    assert found.best_loss == pytest.approx(context.loss(model, context.corpus.validation).mean, rel=1e-6)
     assert len(list((tmp_path / "cache/trunk").glob("*/states.bin"))) == 2
 
 
@@ -58,9 +58,9 @@ def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp
     def trunk_of(**changes) -> Trunk:
         settings = merge_tables(preset_settings("demo"), merge_tables(SMALL, changes))
         suite, (entry,) = resolve(settings, ["last-layers"])
-        bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
-        model = bench.fresh_model(entry.plugin, 0)
-        return open_trunk(bench, entry.plugin, model, None)
+        context = RunContext.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
+        model = context.fresh_model(entry.plugin, 0)
+        return open_trunk(context, entry.plugin, model, None)
 
     both = trunk_of()
     assert both.validation is not None
@@ -74,11 +74,11 @@ def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp
 def test_a_run_that_began_again_says_so(tmp_path, monkeypatch):
     """If the decay does not improve, a shorter run follows; the record has its step, and a note says why."""
     validation = iter([9.0, 5.0, 4.0, 4.5, 4.6, 4.1, 3.0])  # untouched, three epochs, the decay, two epochs again
-    monkeypatch.setattr(Workbench, "loss", lambda *args, **more: SimpleNamespace(mean=next(validation)))
+    monkeypatch.setattr(RunContext, "loss", lambda *args, **more: SimpleNamespace(mean=next(validation)))
     settings = merge_tables(preset_settings("demo"), merge_tables(SMALL, {"training": {"max_epochs": 9}}))
     suite, (entry,) = resolve(settings, ["lora"])
-    bench = Workbench.begin(suite, entry, 0, tmp_path, "cpu", ignore)
-    found = train_model(bench, entry.plugin, bench.fresh_model(entry.plugin, 0))
+    context = RunContext.begin(suite, entry, 0, tmp_path, "cpu", ignore)
+    found = train_model(context, entry.plugin, context.fresh_model(entry.plugin, 0))
     training = found.summary
     assert (training.restarted_at, training.decay_start, training.best_step, training.steps) == (16, 21, 24, 24)
     assert found.best_loss == 3.0 and found.notes["restarted"].startswith("the decay did not improve")

@@ -15,6 +15,7 @@ from triptych.registry import build, registered
 from triptych.results.records import SearchResult, Trial
 from triptych.run import entries, kept
 from triptych.run.passes import MicroBatch
+from triptych.run.run_context import RunContext
 from triptych.run.search import (
     Budget,
     budget_of,
@@ -30,7 +31,6 @@ from triptych.run.search import (
     spread,
 )
 from triptych.run.trials import trial_plan
-from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
 GRID = (0.1, 0.2, 0.3, 0.4)
@@ -309,8 +309,8 @@ def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path
 
 
 @pytest.fixture
-def bench_of(tmp_path):
-    """Make workbenches without a machine, with fingerprints derived from names."""
+def context_of(tmp_path):
+    """Make contexts without a machine, with fingerprints derived from names."""
 
     def make(
         row="lora",
@@ -333,26 +333,26 @@ def bench_of(tmp_path):
             tokenizer_fingerprint=f"fingerprint of {tokenizer}",
             quantization="none",
         )
-        return Workbench(suite, table[0], seed, tmp_path, machine, None, base, corpus, print, 8)
+        return RunContext(suite, table[0], seed, tmp_path, machine, None, base, corpus, print, 8)
 
     return make
 
 
-def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
+def test_what_a_row_depends_on_is_its_whole_identity(context_of):
     """The identity changes with a document, its tokens, a setting, an option, the weights, the tokenizer, the device
     and the search's seed, but not between two runs of one method, nor with other methods and further seeds."""
-    first = bench_of().identity
-    assert first == bench_of(seed=1).identity == bench_of(rows=["full", "lead-3"], seeds=[0, 1, 2]).identity
+    first = context_of().identity
+    assert first == context_of(seed=1).identity == context_of(rows=["full", "lead-3"], seeds=[0, 1, 2]).identity
     changes = [
-        bench_of(tokens="cut shorter"),
-        bench_of(seeds=[1, 0]),
-        bench_of(limits={"train_documents": 9}),
-        bench_of(row="full"),
-        bench_of(rank=2),
-        bench_of(data="other"),
-        bench_of(model="llama"),
-        bench_of(precision="bf16"),
-        bench_of(tokenizer="letters"),
+        context_of(tokens="cut shorter"),
+        context_of(seeds=[1, 0]),
+        context_of(limits={"train_documents": 9}),
+        context_of(row="full"),
+        context_of(rank=2),
+        context_of(data="other"),
+        context_of(model="llama"),
+        context_of(precision="bf16"),
+        context_of(tokenizer="letters"),
     ]
     seen = [json.dumps(made.identity, sort_keys=True) for made in changes]
     assert len({json.dumps(first, sort_keys=True), *seen}) == len(changes) + 1

@@ -35,7 +35,7 @@ from triptych.models.place import find_place
 from triptych.results import reading
 from triptych.run import entries, experiment, scoring, training
 from triptych.run.events import ignore
-from triptych.run.workbench import Workbench
+from triptych.run.run_context import RunContext
 from triptych.submission import bundle
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
@@ -118,7 +118,7 @@ def finished(request, tmp_path_factory) -> Finished:
     logits: dict[str, Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
-        first = Workbench.begin(suite, table[0], 0, place, "cpu", ignore)
+        first = RunContext.begin(suite, table[0], 0, place, "cpu", ignore)
         test = first.corpus.test
         batch = collate([test[i] for i in range(2)], first.corpus.template)
 

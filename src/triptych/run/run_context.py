@@ -45,7 +45,7 @@ DECISIVE = ("triptych", "torch", "transformers", "peft")  # packages whose versi
 
 
 @dataclass
-class Workbench:
+class RunContext:
     """A run's machine, clocks and data.
 
     Attributes:
@@ -68,7 +68,7 @@ class Workbench:
     @classmethod
     def begin(
         cls, suite: Suite, entry: SuiteEntry, seed: int, out: Path, device: str | None, listener: Listener
-    ) -> "Workbench":
+    ) -> "RunContext":
         """Set up machine, base model and data; the clocks count from the start of the process."""
         machine = start_machine(device, suite.training.precision)
         clocks = Clocks(machine.synchronize, base="startup")
@@ -134,7 +134,7 @@ class Workbench:
         self.listener(RunId(self.entry.label, self.seed), event)
 
     def stage(self, name: StageName) -> AbstractContextManager[None]:
-        """Report that a stage begins, and return a context in which its clock runs."""
+        """Report that a stage begins, and return a context manager in which its clock runs."""
         self.emit(StageEvent(stage=name))
         return self.clocks.time(name)
 
