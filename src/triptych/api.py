@@ -279,7 +279,6 @@ def _resolve(
     return suite, layout.results_folder(given.folder, suite.name), began
 
 
-@quietly()
 def train(
     label: str,
     suite_file: str | Path | None = None,
@@ -319,7 +318,7 @@ def train(
         InputError: the method cannot be run; nothing was written.
         TriptychError: a run failed.
     """
-    from triptych.suite import one_method
+    from triptych.suite.method_request import make_request
 
     import_plugins(plugins)
     listener = listener or usual_listener()
@@ -327,10 +326,11 @@ def train(
     labels = reading.parse_labels(methods)
     chosen = None if seeds is None else reading.parse_seeds(seeds)
     with given.settings_with_files() as over:
-        request = one_method.make_request(
-            label, given.file, preset, over, labels, chosen, given.folder, device, plugins
-        )
-        return one_method.train_method(request, listener)
+        request = make_request(label, given.file, preset, over, labels, chosen, given.folder, device, plugins)
+        with quietly():
+            from triptych.suite.one_method import train_method
+
+            return train_method(request, listener)
 
 
 def load(

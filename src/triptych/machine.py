@@ -93,19 +93,6 @@ class Machine:
             torch.mps.synchronize()
 
 
-def is_rank() -> bool:
-    """Whether torchrun or accelerate launched this process."""
-    return "RANK" in os.environ
-
-
-def is_main_process() -> bool:
-    """Whether this process may write: the only one, or the first of those launched by torchrun or accelerate.
-
-    Available before `start_machine`.
-    """
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def choose_device(device: str | None) -> str:
     """The device to use: the requested one, else cuda, else mps, else cpu.
 

@@ -14,6 +14,10 @@ for status, arguments in (
     (0, ["list", "data", "pairs.csv"]),
     (2, ["compare", "--methods", "lroa"]),
     (2, ["compare", "--dry-run", "--set", "limits.train_documets=3"]),
+    (2, ["train", "lroa"]),
+    (2, ["plan", "--methods", "lroa"]),
+    (2, ["init", "--methods", "lroa"]),
+    (2, ["train", "lora", "--set", "training.seed=1"]),
     (2, ["compare", "--within", "8h", "--set", "method.lora.rnak=3"]),
 ):
     assert cli.main(arguments) == status, arguments

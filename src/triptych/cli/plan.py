@@ -5,7 +5,6 @@ import argparse
 from triptych.cli.options import Commands, add_suite_options, flag_settings
 from triptych.config import reading
 from triptych.errors import ConfigError
-from triptych.models.quiet import quiet_libraries
 from triptych.storage.files import named_path
 
 PLAN_EXAMPLES = """examples:
@@ -51,8 +50,6 @@ def run_plan(options: argparse.Namespace) -> int:
     outs = [path for path in options.given if named_path(path).is_dir()]
     if len(options.given) > 1 and (other := next((path for path in options.given if path not in outs), None)):
         raise ConfigError(f"{other!r} is not a folder: plan takes one suite file, or results folders.")
-    if not outs:
-        quiet_libraries()
     made = plan(
         options.given[0] if options.given and not outs else None,
         pilots=outs,

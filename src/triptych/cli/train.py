@@ -56,8 +56,7 @@ def run_train(options: argparse.Namespace) -> int:
 
     from triptych import api
     from triptych.cli.progress import ProgressView
-    from triptych.machine import is_rank
-    from triptych.suite.processes import end_with_launcher
+    from triptych.suite.processes import end_with_launcher, is_rank
 
     for name in ("trial", "lock"):
         if vars(options)[name] is not None and not options.events:
@@ -66,7 +65,6 @@ def run_train(options: argparse.Namespace) -> int:
         end_with_launcher()
     if options.events:
         return _run_as_child(options)
-    quiet_libraries()
     with ProgressView(Console(stderr=True), wanted_detail(options)) as view:
         records = api.train(options.label, **_request(options), listener=view)
     for record in records if view.out is not None else ():
@@ -81,6 +79,7 @@ def _run_as_child(options: argparse.Namespace) -> int:
     from triptych.results.lock import Lock
     from triptych.suite import one_method
     from triptych.suite.arguments import SuiteArguments
+    from triptych.suite.method_request import make_request
     from triptych.suite.processes import end_with_parent
 
     with one_method.events_on_stdout() as write:
@@ -91,7 +90,7 @@ def _run_as_child(options: argparse.Namespace) -> int:
         quiet_libraries()
         given = SuiteArguments(options.suite, out=options.out)
         place = {"suite_file": given.file, "out": given.folder}
-        request = one_method.make_request(options.label, **{**_request(options), **place})
+        request = make_request(options.label, **{**_request(options), **place})
         end_with_parent()
         one_method.run_as_child(request, lock, write, options.trial)
     return 0

@@ -101,6 +101,8 @@ _BOUNDS = {
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
+    if {"minimum", "maximum"} <= schema.keys():
+        return f" from {schema['minimum']:g} to {schema['maximum']:g}"
     found = [f"{word} {schema[name]:g}" for name, word in _BOUNDS.items() if name in schema]
     return f" {' and '.join(found)}" if found else ""
 

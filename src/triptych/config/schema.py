@@ -126,7 +126,7 @@ class Cache(Section):
 class Decoding(Section):
     """How summaries are generated, the same for every method."""
 
-    num_beams: int = Field(4, ge=1, description="beams in beam search; 1: greedy")
+    num_beams: int = Field(4, ge=1, le=1000, description="beams in beam search; 1: greedy")
     max_new_tokens: int = Field(128, ge=1, description="maximum tokens of a summary")
     no_repeat_ngram_size: int = Field(
         3, ge=0, description="no sequence of this many tokens occurs twice in a summary; 0: no such rule"

@@ -10,7 +10,8 @@ from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
-from triptych.engine.shortage import given_up, out_of_memory, recomputing
+from triptych.engine.shortage import given_up, recomputing
+from triptych.engine.within_memory import out_of_memory
 from triptych.measure.memory import PeakMemory
 
 PROVISIONAL_BATCH_SIZE = 8  # pairs per forward pass until "auto" has found what fits

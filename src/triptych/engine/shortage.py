@@ -1,8 +1,6 @@
-"""What happens when memory runs out with one document per pass: blocks are recomputed, or the run is aborted."""
+"""What happens if one document per training pass does not fit into memory: recomputed blocks, or the end of the run."""
 
 from dataclasses import replace
-
-import torch
 
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.ready import probe_recomputation
@@ -11,11 +9,6 @@ from triptych.errors import OutOfMemory, shorten
 _REMEDY = (
     "Set limits.document_tokens lower, choose a method that trains fewer parameters, or use a machine with more memory."
 )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is an out-of-memory error of CUDA, Python, or torch's CPU allocator (a `RuntimeError`)."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def recomputing(model: EngineModel) -> EngineModel:

@@ -116,13 +116,17 @@ def from_suite(
     Raises:
         InputError: the suite cannot be run.
     """
+    from triptych.models.quiet import quietly
     from triptych.plugins import import_plugins
-    from triptych.run import entries, preflight
+    from triptych.run import entries
 
     import_plugins(plugins)
     suite, table = entries.resolve(reading.merge_settings(suite_file, preset, settings), methods)
     check_plannable(suite, table)
-    with preflight.temporary_cache() as cache:
+
+    from triptych.run import preflight
+
+    with quietly(), preflight.temporary_cache() as cache:
         checked = preflight.check_suite(suite, table, device, cache)
         arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
         arguments += options_for(plugins)

@@ -220,6 +220,16 @@ def end_with_parent() -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
+def is_rank() -> bool:
+    """Whether torchrun or accelerate launched this process."""
+    return "RANK" in os.environ
+
+
+def is_main_process() -> bool:
+    """Whether this process may write: the only one, or the first of those launched by torchrun or accelerate."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def end_with_launcher() -> None:
     """End this process when the launcher that started it as a rank is gone: `kill -9` of torchrun leaves ranks running.
 

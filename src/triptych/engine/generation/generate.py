@@ -17,7 +17,11 @@ from triptych.engine.prefix import begin_with_prefix
 from triptych.engine.savings.merging import merged
 from triptych.engine.savings.packing import packed
 from triptych.engine.savings.step_blocks import step_blocks
+from triptych.engine.within_memory import fitting_batches
 from triptych.errors import ModelError
+
+_SHORTER = "Set decoding.num_beams or limits.document_tokens lower, or use a machine with more memory."
+_FEWER = "Set decoding.batch_size lower, or use more ranks."
 
 
 @torch.no_grad()
@@ -30,7 +34,8 @@ def generate(
     """Generate new tokens for each document, without the final EOS.
 
     A summary does not depend on the rest of its batch: positions are explicit and padding is masked on either side. The
-    document is passed as embeddings, so its n-grams do not count as repeats in the summary.
+    document is passed as embeddings, so its n-grams do not count as repeats in the summary. If memory runs out, fewer
+    documents are summarized at once.
 
     If the model is sharded, all ranks call this together, each with its own documents, the same number on every rank.
 
@@ -42,19 +47,26 @@ def generate(
 
     Returns:
         Token ids in the order of `documents`.
+
+    Raises:
+        OutOfMemory: a single document, or a batch of a sharded model, does not fit.
     """
     results: list[list[int]] = [[] for _ in documents]
     order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
     with nullcontext() if model.is_sharded else faster(model):
         one_batch = own_loop if model.can.own_decoding else _transformers_loop
-        for start in range(0, len(order), decoding.batch_size):
-            indices = order[start : start + decoding.batch_size]
+
+        def summarize(indices: Sequence[int]) -> list[list[int]]:
             with model.machine.autocast():
-                new = model.run(partial(one_batch, model, [documents[i] for i in indices], decoding))
+                return model.run(partial(one_batch, model, [documents[i] for i in indices], decoding))
+
+        done, remedy = 0, _FEWER if model.is_sharded else _SHORTER
+        for indices, new in fitting_batches(model, order, decoding.batch_size, summarize, remedy):
             for index, row in zip(indices, new, strict=True):
                 results[index] = row
+            done += len(indices)
             if progress:
-                progress(start + len(indices), len(order))
+                progress(done, len(order))
     return results
 
 

@@ -26,6 +26,7 @@ from triptych.engine.forward import read_losses, target_losses
 from triptych.engine.inputs import assemble
 from triptych.engine.model import EngineModel
 from triptych.engine.savings import partial_forward
+from triptych.engine.within_memory import fitting_batches
 from triptych.errors import ResultsError
 from triptych.measure.flops import FlopModel
 from triptych.storage.disk_cache import DiskCache
@@ -203,6 +204,7 @@ def open_cache(
 
     Raises:
         ResultsError: the store cannot be written or read.
+        OutOfMemory: a pass over a single pair does not fit.
     """
     first = usable_from(model)
     if first is None:
@@ -312,11 +314,14 @@ def _computed(
     model: EngineModel, split: Sequence[Pair], layout: _Layout, progress: Callable[[int, int], None] | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Compute the states: yields every pair's index with its states, [positions, D]."""
-    done = 0
-    for indices in layout.groups:
+
+    def states_of(indices: Sequence[int]) -> Tensor:
         batch = collate([split[i] for i in indices], model.template).to(model.machine.device)
         with model.machine.autocast():
-            found = entering(model.adapted, batch, layout.first).to("cpu", layout.dtype)
+            return entering(model.adapted, batch, layout.first).to("cpu", layout.dtype)
+
+    done, order = 0, [index for group in layout.groups for index in group]
+    for indices, found in fitting_batches(model, order, len(layout.groups[0]), states_of):
         counts = [int(layout.starts[i + 1] - layout.starts[i]) for i in indices]
         pieces = found.split(counts) if found.ndim == 2 else [found[row, :count] for row, count in enumerate(counts)]
         for i, piece in zip(indices, pieces, strict=True):

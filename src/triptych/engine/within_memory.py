@@ -1,0 +1,62 @@
+"""Work on batches of documents without gradients: if memory runs out, on smaller batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from triptych.engine.model import EngineModel
+from triptych.errors import OutOfMemory, shorten
+from triptych.measure.memory import release_free_memory
+
+Result = TypeVar("Result")
+SHORTER_DOCUMENTS = "Set limits.document_tokens lower, or use a machine with more memory."
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is an out-of-memory error of CUDA, Python, or torch's CPU allocator (a `RuntimeError`)."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def fitting_batches(
+    model: EngineModel,
+    indices: Sequence[int],
+    size: int,
+    work: Callable[[Sequence[int]], Result],
+    remedy: str = SHORTER_DOCUMENTS,
+) -> Iterator[tuple[Sequence[int], Result]]:
+    """Work on documents batch by batch; if memory runs out, on half as many at a time from then on.
+
+    A sharded model cannot do that: its other ranks are waiting in the middle of the pass.
+
+    Args:
+        model: the model that works on them.
+        indices: the documents, best the longest first.
+        size: documents per batch.
+        work: does the work on a batch, whose result does not depend on how documents are batched.
+        remedy: what the user can do if a single document does not fit, as a sentence.
+
+    Yields:
+        The documents of each batch, with the result.
+
+    Raises:
+        OutOfMemory: a single document, or any batch of a sharded model, does not fit.
+    """
+    start = 0
+    while start < len(indices):
+        batch, found, refusal = indices[start : start + size], [], ""
+        try:
+            found.append(work(batch))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            refusal = str(error) or type(error).__name__  # not the error, which references tensors
+        if not refusal:
+            yield batch, found[0]
+            start += len(batch)
+            continue
+        if len(batch) == 1 or model.is_sharded:
+            number = "one document" if len(batch) == 1 else f"{len(batch)} documents"
+            raise OutOfMemory(f"Out of memory with {number} at a time: {shorten(refusal, 300).rstrip('.')}. {remedy}")
+        size = len(batch) // 2
+        release_free_memory(model.machine.device)
