@@ -95,6 +95,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(names)}." if names else hint
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: Python's, or torch's on a GPU or a CPU, recognized without importing torch."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch
+
+
 def shorten(text: str, most: int = _LONGEST_QUOTE) -> str:
     """Shorten a text for quoting in a message: one line of at most `most` characters, ending in dots if it was cut."""
     line = " ".join(text.split())

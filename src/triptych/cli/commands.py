@@ -18,7 +18,7 @@ from triptych import __version__
 from triptych.cli import compare, completion, env, init, listing, plan, results, score, train, use
 from triptych.cli.options import EXAMPLES
 from triptych.cli.unknown import refuse_unknown
-from triptych.errors import TriptychError, TriptychWarning, nearest, shorten
+from triptych.errors import TriptychError, TriptychWarning, nearest, out_of_memory, shorten
 from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals
 from triptych.text.characters import for_terminal, visible
 
@@ -59,14 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(for_terminal(traceback.format_exc()), end="", file=sys.stderr)
         complain(visible(str(error)))
         return error.exit_status
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         if (signum := ending_signal(error)) is not None:
             return interrupted(options, signum)
         if options.debug:
             raise
-        if isinstance(error, MemoryError):
-            complain("out of memory. Use a smaller micro-batch or free memory, and start again.")
-            return 1
         what = error.strerror or visible(str(error))
         where = f"{str(error.filename)[:300]!r}: " if error.filename is not None else ""
         complain(f"{where}{what}. Check free disk space and permissions, and start again.")
@@ -75,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         panicked = type(error).__name__ == "PanicException"  # from native code; it is not an `Exception`
         if options.debug or not (panicked or isinstance(error, Exception)):
             raise
+        if out_of_memory(error):
+            complain("out of memory. Use a smaller model or batch, or free memory, and start again.")
+            return 1
         what = f"{type(error).__name__}: {visible(str(error))}"
         complain(f"unexpected {what}\nRun again with --debug to see where.")
         return 2 if panicked else 1

@@ -11,7 +11,7 @@ from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
 from triptych.engine.shortage import given_up, recomputing
-from triptych.engine.within_memory import out_of_memory
+from triptych.errors import out_of_memory
 from triptych.measure.memory import PeakMemory
 
 PROVISIONAL_BATCH_SIZE = 8  # pairs per forward pass until "auto" has found what fits

@@ -19,8 +19,7 @@ from triptych.engine.model import EngineModel
 from triptych.engine.savings.trunk_cache import TrunkCache
 from triptych.engine.sharding import as_sharded, clip_gradients, cut_like, gathered, is_sharded, piece_of
 from triptych.engine.shortage import given_up, recomputing, shortage_of_ranks
-from triptych.engine.within_memory import out_of_memory
-from triptych.errors import NonFiniteLoss
+from triptych.errors import NonFiniteLoss, out_of_memory
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
-
 from triptych.engine.model import EngineModel
-from triptych.errors import OutOfMemory, shorten
+from triptych.errors import OutOfMemory, out_of_memory, shorten
 from triptych.measure.memory import release_free_memory
 
 Result = TypeVar("Result")
 SHORTER_DOCUMENTS = "Set limits.document_tokens lower, or use a machine with more memory."
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is an out-of-memory error of CUDA, Python, or torch's CPU allocator (a `RuntimeError`)."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def fitting_batches(

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import triptych
 from support.commands import suite_settings
 from support.folders import write_results
-from triptych import cli
+from triptych import api, cli
 from triptych.config.keys import suite_keys
 from triptych.config.reading import preset_settings, presets
 from triptych.config.schema import Suite, make_suite
@@ -523,3 +524,30 @@ def test_an_empty_path_in_python_is_refused(call):
     """Functions reject empty paths too."""
     with pytest.raises(InputError, match="A path or name is empty"):
         call()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+    ],
+    ids=["python", "gpu", "cpu"],
+)
+def test_out_of_memory_is_one_message(error, tmp_path, monkeypatch, capsys):
+    """Whichever allocator fails, the command says so without quoting it; another error of its type stays unexpected."""
+
+    def fail(error: Exception):
+        def listed(plugins):
+            raise error
+
+        monkeypatch.setattr(api, "list_registered", listed)
+
+    fail(error)
+    assert cli.main(["list"]) == 1
+    assert capsys.readouterr().err == (
+        "triptych: out of memory. Use a smaller model or batch, or free memory, and start again.\n"
+    )
+    fail(RuntimeError("a mistake"))
+    assert cli.main(["list"]) == 1 and "unexpected RuntimeError: a mistake" in capsys.readouterr().err
