@@ -60,7 +60,20 @@ def compared(out: Path) -> dict[str, Any]:
 
 def start(out: Path, settings: list[str]) -> subprocess.Popen:
     """Start the suite's command in its own process group; its output goes to a file next to OUT."""
-    command = [sys.executable, "-m", "triptych", "compare", "--methods", METHODS, "--out", str(out), "--set", *SETTINGS]
+    command = [
+        sys.executable,
+        "-m",
+        "triptych",
+        "compare",
+        "--preset",
+        "demo",
+        "--methods",
+        METHODS,
+        "--out",
+        str(out),
+        "--set",
+        *SETTINGS,
+    ]
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen([*command, *settings], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
 

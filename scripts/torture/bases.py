@@ -87,8 +87,9 @@ def make(
     Raises:
         RuntimeError: the suite failed.
     """
-    options = ("--methods", rows, "--seeds", seeds, "--set", *SMALL, *settings)
-    options += ("--data", str(data), "--preset", "demo") if data is not None else ()
+    # with a preset, the suite has its name; without one, it would be named after the folder
+    options = ("--preset", "demo", "--methods", rows, "--seeds", seeds, "--set", *SMALL, *settings)
+    options += ("--data", str(data)) if data is not None else ()
     ended = children.command(["compare", *options, "--out", str(out)], {"TRIPTYCH_CACHE": str(cache)}, 600)
     if ended.status != 0:
         logs = "".join(path.read_text()[-1000:] for path in out.glob("runs/*/*/log.txt"))
