@@ -238,7 +238,7 @@ def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
 def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
     """After kill -9 no process is left, the lock does not block, and the same command ends with the comparison of an
     uninterrupted suite."""
-    out = workplace / "killed"
+    out = workplace / "killed" / "out"  # the suite is named after the folder
     rows_of_it = ["--methods", "untuned,lead-3,lora", "--out", str(out)]
     command = [sys.executable, "-m", "triptych", "compare", *rows_of_it, "--set", *SMALL]
     process = subprocess.Popen(
