@@ -19,7 +19,7 @@ from triptych.cli import compare, completion, env, init, listing, plan, results,
 from triptych.cli.options import EXAMPLES
 from triptych.cli.unknown import refuse_unknown
 from triptych.errors import TriptychError, TriptychWarning, nearest, out_of_memory, shorten
-from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals
+from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals, is_rank
 from triptych.text.characters import for_terminal, visible
 
 DESCRIPTION = """Which way of fine-tuning should I use for my summarization task, and what does each cost?
@@ -123,7 +123,7 @@ def resumes(options: argparse.Namespace) -> bool:
     otherwise have to wait for a step or a collective operation to return.
     """
     if options.command == "train":
-        return not options.events and "RANK" not in os.environ
+        return not options.events and not is_rank()
     return options.command == "compare"
 
 

@@ -7,7 +7,7 @@ import psutil
 import torch
 
 from triptych.corpus.sequence import Pair
-from triptych.engine.batching import collate, sequence_length
+from triptych.engine.batching import collate, longest_first
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
 from triptych.engine.shortage import given_up, recomputing
@@ -73,7 +73,7 @@ def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) ->
         split: the training pairs.
         most: pairs per optimizer step, the upper limit of a micro-batch.
     """
-    longest = sorted(range(len(split)), key=lambda i: -sequence_length(split[i]))[:most]
+    longest = longest_first(split)[:most]
     trained = list(model.adapted.trained_parameters().values())
     size, free = 1, _free(model.machine.device) * MEMORY_SHARE
     model.train()

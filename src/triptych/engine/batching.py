@@ -90,9 +90,14 @@ def sequence_length(pair: Pair) -> int:
     return len(pair.document_ids) + len(pair.summary_ids)
 
 
+def longest_first(pairs: Sequence[Pair]) -> list[int]:
+    """Indices of the pairs, the longest sequence first."""
+    return sorted(range(len(pairs)), key=lambda i: (-sequence_length(pairs[i]), i))
+
+
 def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
     """Indices in groups of at most `size` pairs of similar length, the longest first."""
-    order = sorted(range(len(pairs)), key=lambda i: (-sequence_length(pairs[i]), i))
+    order = longest_first(pairs)
     for start in range(0, len(order), size):
         yield order[start : start + size]
 

@@ -37,15 +37,15 @@ def fitting_batches(
     """
     start = 0
     while start < len(indices):
-        batch, found, refusal = indices[start : start + size], [], ""
+        batch = indices[start : start + size]
         try:
-            found.append(work(batch))
+            found = work(batch)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             refusal = str(error) or type(error).__name__  # not the error, which references tensors
-        if not refusal:
-            yield batch, found[0]
+        else:
+            yield batch, found
             start += len(batch)
             continue
         if len(batch) == 1 or model.is_sharded:

@@ -12,6 +12,7 @@ from triptych.analysis.chance import ASSUMED
 from triptych.config import reading
 from triptych.config.schema import ChosenDesign, Suite
 from triptych.errors import ConfigError, ResultsError, shorten
+from triptych.models.quiet import quietly
 from triptych.planning.designs import Known, conclude, own_size
 from triptych.planning.pilots import from_pilots
 from triptych.results.layout import results_folder
@@ -116,7 +117,6 @@ def from_suite(
     Raises:
         InputError: the suite cannot be run.
     """
-    from triptych.models.quiet import quietly
     from triptych.plugins import import_plugins
     from triptych.run import entries
 

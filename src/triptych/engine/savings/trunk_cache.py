@@ -21,7 +21,7 @@ from torch import Tensor
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair, Template
-from triptych.engine.batching import Batch, by_length, collate
+from triptych.engine.batching import Batch, by_length, collate, longest_first
 from triptych.engine.forward import read_losses, target_losses
 from triptych.engine.inputs import assemble
 from triptych.engine.model import EngineModel
@@ -238,8 +238,8 @@ def open_cache(
         ) from error
     starts, lengths = layout.starts[:-1], np.diff(layout.starts)
     cache = TrunkCache(first, file, starts, lengths, layout.width, layout.dtype, seconds, hold)
-    by_size = [index for group in layout.groups for index in group]
-    sample = {by_size[0], by_size[len(by_size) // 2], by_size[-1]}
+    order = layout.order
+    sample = {order[0], order[len(order) // 2], order[-1]}
     return cache if all(_agrees(cache, model, split, index) for index in sample) else None
 
 
@@ -249,14 +249,16 @@ class _Layout:
 
     Attributes:
         first: the block they enter.
-        groups: indices of the pairs whose states are computed together, the longest first.
+        order: indices of the pairs in the order in which their states are computed, the longest first.
+        batch_size: how many are computed together.
         starts: the start of each pair in the file, then the end, in positions; [pairs + 1].
         width: D.
         dtype: the dtype of the states.
     """
 
     first: int
-    groups: list[list[int]]
+    order: list[int]
+    batch_size: int
     starts: np.ndarray
     width: int
     dtype: torch.dtype
@@ -273,10 +275,10 @@ class _Layout:
 
 
 def _lay_out(model: EngineModel, split: Sequence[Pair], batch_size: int, first: int) -> _Layout:
-    groups = list(by_length(split, batch_size))
+    order = longest_first(split)
     starts = np.concatenate([[0], np.cumsum(_places(model, split, first))]).astype(np.int64)
-    shortest = groups[-1][-1]
-    return _Layout(first, groups, starts, model.parts.hidden_size, _stream_dtype(model, split[shortest], first))
+    dtype = _stream_dtype(model, split[order[-1]], first)
+    return _Layout(first, order, batch_size, starts, model.parts.hidden_size, dtype)
 
 
 def _places(model: EngineModel, split: Sequence[Pair], first: int) -> list[int]:
@@ -320,8 +322,8 @@ def _computed(
         with model.machine.autocast():
             return entering(model.adapted, batch, layout.first).to("cpu", layout.dtype)
 
-    done, order = 0, [index for group in layout.groups for index in group]
-    for indices, found in fitting_batches(model, order, len(layout.groups[0]), states_of):
+    done = 0
+    for indices, found in fitting_batches(model, layout.order, layout.batch_size, states_of):
         counts = [int(layout.starts[i + 1] - layout.starts[i]) for i in indices]
         pieces = found.split(counts) if found.ndim == 2 else [found[row, :count] for row, count in enumerate(counts)]
         for i, piece in zip(indices, pieces, strict=True):
