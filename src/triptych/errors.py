@@ -95,10 +95,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(names)}." if names else hint
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: Python's, or torch's on a GPU or a CPU, recognized without importing torch."""
+def out_of_memory(error: BaseException) -> str | None:
+    """Why memory ran out, if it did: in Python, or in torch on a GPU or a CPU, recognized without importing torch.
+
+    The text, unlike the error, does not keep the tensors of the failed pass alive.
+
+    Args:
+        error: any error.
+
+    Returns:
+        The allocator's message in one line without its final period; None if the error is another one.
+    """
     of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or of_torch
+    if not of_torch and not isinstance(error, MemoryError):
+        return None
+    return shorten(str(error) or type(error).__name__, 300).rstrip(".")
 
 
 def shorten(text: str, most: int = _LONGEST_QUOTE) -> str:

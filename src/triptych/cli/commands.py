@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         panicked = type(error).__name__ == "PanicException"  # from native code; it is not an `Exception`
         if options.debug or not (panicked or isinstance(error, Exception)):
             raise
-        if out_of_memory(error):
+        if out_of_memory(error) is not None:
             complain("out of memory. Use a smaller model or batch, or free memory, and start again.")
             return 1
         what = f"{type(error).__name__}: {visible(str(error))}"

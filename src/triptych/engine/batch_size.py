@@ -57,9 +57,9 @@ def _fitting(model: EngineModel, split: Sequence[Pair], most: int) -> tuple[int,
     try:
         return fitting_micro_batch(model, split, most), ""
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if (refusal := out_of_memory(error)) is None:
             raise
-        return 0, str(error) or type(error).__name__
+        return 0, refusal
 
 
 def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) -> int:
@@ -87,7 +87,7 @@ def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) ->
                         losses = target_losses(model, batch)
                     torch.autograd.grad(losses.sum(), trained, allow_unused=True)
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or size == 1:
+                if out_of_memory(error) is None or size == 1:
                     raise
                 return size // 2
             if 2 * size > len(longest) or 2 * memory.rise_bytes >= free:

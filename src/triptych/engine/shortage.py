@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.ready import probe_recomputation
-from triptych.errors import OutOfMemory, shorten
+from triptych.errors import OutOfMemory
 
 _REMEDY = (
     "Set limits.document_tokens lower, choose a method that trains fewer parameters, or use a machine with more memory."
@@ -31,30 +31,29 @@ def recomputing(model: EngineModel) -> EngineModel:
     return replace(model, recomputes=True)
 
 
-def shortage_of_ranks(error: BaseException, size: int) -> OutOfMemory:
+def shortage_of_ranks(refusal: str, size: int) -> OutOfMemory:
     """The error for a sharded run that ran out of memory.
 
     Args:
-        error: the allocator's error.
+        refusal: the allocator's message.
         size: number of documents in the pass that did not fit.
     """
     smaller = f"training.micro_batch_size={size // 2}" if size > 1 else "limits.document_tokens lower"
-    reason = shorten(str(error) or type(error).__name__, 300).rstrip(".")
     return OutOfMemory(
-        f"Out of memory with {size} documents a pass: {reason}. A "
+        f"Out of memory with {size} documents a pass: {refusal}. A "
         f"sharded run cannot begin a pass again with fewer, since its ranks make each pass together: set {smaller}, or "
         "use more ranks."
     )
 
 
-def given_up(refusal: str) -> OutOfMemory:
+def given_up(refusal: str | None) -> OutOfMemory:
     """The error for a run that ran out of memory even with recomputed blocks.
 
     Args:
-        refusal: the allocator's message; empty if another process ran out of memory.
+        refusal: the allocator's message; none if another process ran out of memory.
     """
-    reason = shorten(refusal, 300) or "another process of this run ran out of memory"
+    reason = refusal or "another process of this run ran out of memory"
     return OutOfMemory(
         "Out of memory with one document a pass, although each block was computed again in the backward pass and "
-        f"only its inputs were kept: {reason.rstrip('.')}. {_REMEDY}"
+        f"only its inputs were kept: {reason}. {_REMEDY}"
     )

@@ -451,16 +451,15 @@ class Loop:
         size = min(now.micro_batch_size or self.plan.micro_batch_size, len(indices))
         while True:
             kept = vars(now).copy()
-            nats, refusal, refused = 0.0, "", False
+            nats, refusal = 0.0, None
             try:
                 nats = self._accumulate(indices, targets, size)
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
+                if (refusal := out_of_memory(error)) is None:
                     raise
                 if self.model.is_sharded:
-                    raise shortage_of_ranks(error, size) from error
-                refusal, refused = str(error) or type(error).__name__, True  # not the error, which references tensors
-            if not machine.total(torch.tensor(float(refused))):
+                    raise shortage_of_ranks(refusal, size) from error
+            if not machine.total(torch.tensor(float(refusal is not None))):
                 return nats
             state.optimizer.zero_grad(set_to_none=True)
             vars(now).update(kept)

@@ -1,10 +1,11 @@
 """Work on batches of documents without gradients: if memory runs out, on smaller batches."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from triptych.engine.model import EngineModel
-from triptych.errors import OutOfMemory, out_of_memory, shorten
+from triptych.errors import OutOfMemory, TriptychWarning, out_of_memory
 from triptych.measure.memory import release_free_memory
 
 Result = TypeVar("Result")
@@ -29,6 +30,9 @@ def fitting_batches(
         work: does the work on a batch, whose result does not depend on how documents are batched.
         remedy: what the user can do if a single document does not fit, as a sentence.
 
+    Warns:
+        TriptychWarning: memory ran out, and the work continues with fewer documents at a time.
+
     Yields:
         The documents of each batch, with the result.
 
@@ -41,15 +45,15 @@ def fitting_batches(
         try:
             found = work(batch)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if (refusal := out_of_memory(error)) is None:
                 raise
-            refusal = str(error) or type(error).__name__  # not the error, which references tensors
         else:
             yield batch, found
             start += len(batch)
             continue
+        number = "one document" if len(batch) == 1 else f"{len(batch)} documents"
         if len(batch) == 1 or model.is_sharded:
-            number = "one document" if len(batch) == 1 else f"{len(batch)} documents"
-            raise OutOfMemory(f"Out of memory with {number} at a time: {shorten(refusal, 300).rstrip('.')}. {remedy}")
+            raise OutOfMemory(f"Out of memory with {number} at a time: {refusal}. {remedy}")
         size = len(batch) // 2
+        warnings.warn(f"out of memory with {number} at a time; continuing with {size}", TriptychWarning, stacklevel=2)
         release_free_memory(model.machine.device)

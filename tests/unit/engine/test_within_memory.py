@@ -13,7 +13,7 @@ from triptych.engine.savings import trunk_cache
 from triptych.engine.savings.ready import make_ready
 from triptych.engine.savings.trunk_cache import open_cache, trunk_store
 from triptych.engine.within_memory import fitting_batches
-from triptych.errors import OutOfMemory
+from triptych.errors import OutOfMemory, TriptychWarning
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 
@@ -38,7 +38,12 @@ def test_losses_are_those_of_whole_batches(world, monkeypatch):
     whole = split_loss(model, world.pairs, 4)
     few = limited(evaluation.target_losses, lambda model, batch: len(batch.ids), 1, tried)
     monkeypatch.setattr(evaluation, "target_losses", few)
-    found = split_loss(model, world.pairs, 4, lambda done, total: shown.append((done, total)))
+    with pytest.warns(TriptychWarning) as noted:
+        found = split_loss(model, world.pairs, 4, lambda done, total: shown.append((done, total)))
+    assert [str(each.message) for each in noted] == [
+        "out of memory with 4 documents at a time; continuing with 2",
+        "out of memory with 2 documents at a time; continuing with 1",
+    ]
     assert found.nats == pytest.approx(whole.nats, abs=1e-4) and (found.targets == whole.targets).all()
     assert tried == [4, 2, 1] + [1] * (len(world.pairs) - 1)
     assert shown == [(done + 1, len(world.pairs)) for done in range(len(world.pairs))]
@@ -55,7 +60,8 @@ def test_summaries_are_those_of_whole_batches(world, monkeypatch, own_loop):
     name = "own_loop" if own_loop else "_transformers_loop"
     few = limited(getattr(generation, name), lambda model, documents, plan: len(documents), 2, tried)
     monkeypatch.setattr(generation, name, few)
-    assert generation.generate(model, documents, plan) == whole
+    with pytest.warns(TriptychWarning, match="with 3 documents at a time; continuing with 1"):
+        assert generation.generate(model, documents, plan) == whole
     assert tried[:3] == [3, 1, 1] and set(tried[1:]) == {1}
 
 
@@ -65,7 +71,8 @@ def test_cached_states_are_those_of_whole_batches(world, monkeypatch, tmp_path):
     whole = open_cache(model, world.pairs, "m", trunk_store(tmp_path / "whole", 10**8), batch_size=4)
     few = limited(trunk_cache.entering, lambda adapted, batch, first: len(batch.ids), 2, tried)
     monkeypatch.setattr(trunk_cache, "entering", few)
-    halved = open_cache(model, world.pairs, "m", trunk_store(tmp_path / "halved", 10**8), batch_size=4)
+    with pytest.warns(TriptychWarning, match="with 4 documents at a time; continuing with 2"):
+        halved = open_cache(model, world.pairs, "m", trunk_store(tmp_path / "halved", 10**8), batch_size=4)
     assert whole is not None and halved is not None and tried[:3] == [4, 2, 2]
     for index in range(len(world.pairs)):
         torch.testing.assert_close(halved.of(index), whole.of(index), atol=1e-5, rtol=1e-5)
@@ -75,9 +82,8 @@ def test_a_document_that_does_not_fit_is_one_message(world, monkeypatch):
     """Alone it has nothing to give up: the message has the allocator's reason and what to do."""
     model = world.model(LoRA(rank=2))
     monkeypatch.setattr(evaluation, "target_losses", limited(None, lambda model, batch: len(batch.ids), 0, []))
-    with pytest.raises(
-        OutOfMemory, match=r"one document at a time: .*allocate 1 bytes.* Set limits.document_tokens low"
-    ):
+    one_message = r"one document at a time: .*allocate 1 bytes.* Set limits.document_tokens low"
+    with pytest.warns(TriptychWarning), pytest.raises(OutOfMemory, match=one_message):
         split_loss(model, world.pairs, 4)
     monkeypatch.setattr(generation, "_transformers_loop", limited(None, lambda model, texts, plan: len(texts), 0, []))
     with pytest.raises(OutOfMemory, match=r"Set decoding.num_beams or limits.document_tokens lower, or use"):
