@@ -1,5 +1,6 @@
 """Warnings about a method or a comparison, in full sentences."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -18,25 +19,31 @@ HIGH_SHARE_AT_CAP = 0.05  # above it, the cap rather than the method sets the le
 HIGH_SHARE_EMPTY = 0.01
 HIGH_RATE = 0.5  # share of the peak; weights from a higher rate missed the benefit of the schedule's decay
 SAME_SEARCH = 0.02  # share of documents by which equal budgets may differ, since trials have whole steps
+_NUMBER = re.compile(
+    r"(?<![\w.-])\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.-]*\w)"
+)  # not that of `lead-3` or `bf16`
 FEW_DOCUMENTS = 50  # in scored files; with fewer, a ROUGE-1 interval is several points wide
 
 
 def row_flags(runs: Sequence[SavedRun], repetition: str = "seed") -> list[str]:
     """Warnings about one method, in full sentences; seeds are named if a warning does not apply to all that finished.
 
+    Warnings that differ between seeds only in their numbers are one, with the range of each number.
+
     Args:
         runs: the runs of the method, failed ones too.
         repetition: what tells the runs apart: the `seed`, or the `set` of predictions of a scored system.
     """
-    by_sentence: dict[str, list[int]] = defaultdict(list)
+    alike: dict[str, dict[int, str]] = defaultdict(dict)
     for run in runs:
         for sentence in _run_flags(run) if run.done else [_failure(run)]:
-            by_sentence[sentence].append(run.record.seed)
+            alike[_NUMBER.sub("#", sentence) if run.done else sentence][run.record.seed] = sentence
     finished = {run.record.seed for run in runs if run.done}
     flags = []
-    for sentence, seeds in by_sentence.items():
+    for seeds in alike.values():
+        sentence = _with_ranges(list(seeds.values()))
         everywhere = len(seeds) == (len(finished) if finished.issuperset(seeds) else len(runs))
-        flags.append(sentence if everywhere else f"{formats.capitalized(_named(seeds, repetition))}: {sentence}")
+        flags.append(sentence if everywhere else f"{formats.capitalized(_named(list(seeds), repetition))}: {sentence}")
     losses: dict[float, list[int]] = defaultdict(list)
     for run in runs:
         if run.done and run.trained and run.record.loss.test is not None:
@@ -48,6 +55,17 @@ def row_flags(runs: Sequence[SavedRun], repetition: str = "seed") -> list[str]:
         if len(seeds) > 1
     )
     return flags
+
+
+def _with_ranges(sentences: Sequence[str]) -> str:
+    """Sentences that differ only in their numbers as one: `12 to 14% of the summaries ...`."""
+    columns = zip(*[_NUMBER.findall(sentence) for sentence in sentences], strict=True)
+    ranges = []
+    for numbers in columns:
+        low, high = (bound(numbers, key=lambda shown: float(shown.replace(",", ""))) for bound in (min, max))
+        ranges.append(low if low == high else f"{low} to {high}")
+    rest = iter(ranges)
+    return _NUMBER.sub(lambda _: next(rest), sentences[0])
 
 
 def comparison_flags(results: Results) -> list[str]:

@@ -16,6 +16,7 @@ from support.folders import DOCUMENTS, edit, edit_record, put, write_results, wr
 from triptych.analysis.advice import recommend
 from triptych.analysis.comparison import compare_results, join_results
 from triptych.analysis.curves import still_falling, validation_curves
+from triptych.analysis.flags import row_flags
 from triptych.analysis.inference import Sample
 from triptych.analysis.power import detectable
 from triptych.analysis.verdict import is_significant, pareto_front
@@ -390,6 +391,36 @@ def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
         (flag,) = compare_results(read_results(out)).rows["lora"].flags
         assert flag.startswith("Training made the validation loss worse (3.1000 before, 3.1300 after)") == worse
         assert flag.startswith("The validation loss did not move (3.1000 before training, 3.1100 after)") != worse
+
+
+def test_warnings_that_differ_in_their_numbers_are_one_with_ranges(out: Path):
+    """Three seeds with the same trouble are one warning; two of them name their seeds."""
+    results = read_results(out)
+    (run,) = [run for run in results.of("lora") if run.record.seed == 1]
+
+    def runs(losses, warnings):
+        return [
+            replace(
+                run,
+                record=run.record.model_copy(
+                    update={
+                        "seed": seed,
+                        "loss": run.record.loss.model_copy(update={"validation": loss, "test": 3.0 + seed}),
+                        "notes": {"warnings": [warning]},
+                    }
+                ),
+            )
+            for seed, (loss, warning) in enumerate(zip(losses, warnings, strict=True))
+        ]
+
+    worse, others = row_flags(
+        runs((3.5, 4.2, 3.9), ("12 others used 1,000 MB.", "9 others used 980 MB.", "10 others used 1,000 MB."))
+    )
+    assert worse.startswith("Training made the validation loss worse (3.1000 before, 3.5000 to 4.2000 after): ")
+    assert others == "9 to 12 others used 980 to 1,000 MB."
+    *named, last = row_flags(runs((3.5, 3.0, 4.2), ("In bf16.", "In bf16.", "In fp32.")))
+    assert named[0].startswith("Seeds 0 and 2: Training made the validation loss worse (3.1000 before, 3.5000 to 4.2")
+    assert named[1:] == ["Seeds 0 and 1: In bf16."] and last == "Seed 2: In fp32."
 
 
 @pytest.mark.parametrize(
