@@ -106,7 +106,8 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
             old, new = record.data.commit, now.commit
             moved = _branch_moved("data_revision", old) if old and old != new else ""
             raise ResultsError(
-                f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}{moved}"
+                f"{where!r} was made with other documents than {run.suite.data!r} has now."
+                f"{_other_pairs_fit(record.data, now)} {remedy}{moved}"
             )
         if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
             raise ResultsError(
@@ -114,6 +115,18 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
                 "tokenizer has changed, or the way they are cut, for example because of a new method with more virtual "
                 f"tokens. {remedy}"
             )
+
+
+def _other_pairs_fit(recorded: Data, now: Data) -> str:
+    """A sentence if as many pairs were read, but not as many dropped for a long summary; empty otherwise."""
+    for name, counts in recorded.splits.items():
+        new = now.splits.get(name)
+        if new is not None and new.read == counts.read and new.dropped_long_summary != counts.dropped_long_summary:
+            return (
+                " Other pairs fit into the context of the model: the tokenizer has changed, or a new method has more "
+                "virtual tokens."
+            )
+    return ""
 
 
 def refuse_missing_metrics(out: Path) -> None:

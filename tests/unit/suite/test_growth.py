@@ -233,8 +233,13 @@ def test_a_row_that_changes_how_documents_are_cut_is_refused_before_anything_is_
     api.compare(preset="demo", out=out, settings=settings | split, methods=["bitfit"], device="cpu")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
     for call in (api.compare, partial(api.train, "prompt-tuning")):
-        with pytest.raises(ResultsError, match="a new method with more virtual tokens"):
-            call(out, out=None, methods=["prompt-tuning"], device="cpu")
+        for count, change in (
+            (20, "other tokens of .* a new method with more"),
+            (50, "other documents .* a new method has more"),
+        ):
+            more = {"method": {"prompt-tuning": {"num_virtual_tokens": count}}}
+            with pytest.raises(ResultsError, match=f"{change} virtual tokens"):
+                call(out, out=None, methods=["prompt-tuning"], settings=more, device="cpu")
         assert {path: path.read_bytes() for path in before} == before
         assert not (out / "runs/prompt-tuning").exists()
 
