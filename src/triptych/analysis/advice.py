@@ -82,6 +82,11 @@ class _Limit:
     show: Callable[[float], str]
     what: str
     unknown: str  # why what a method needed may not be known
+    unit: str
+
+    def enough(self, needed: float) -> str:
+        """The smallest limit in whole units that admits a method."""
+        return f"{math.ceil(needed):,}{self.unit}"
 
 
 def recommend(
@@ -99,11 +104,16 @@ def recommend(
         max_memory: most bytes at the peak of training (mean over seeds); or `8GB`, `8GiB`.
 
     Raises:
-        ConfigError: a limit is not a number of 0 or more, or has an unknown unit.
+        ConfigError: a limit is not a number of 0 or more or has an unknown unit, or files were scored, whose cost is
+            not known.
     """
     limits = _limits(max_parameters, max_seconds, max_memory)
-    refused = {label: reason for label, row in comparison.rows.items() if (reason := _refusal(row, limits))}
+    if limits and comparison.source == "files":
+        raise ConfigError(
+            "Scored files do not say what their systems cost: give no limit on parameters, time or memory."
+        )
     measure = comparison.primary_measure
+    refused = {label: reason for label, row in comparison.rows.items() if (reason := _refusal(row, limits, measure))}
     within = [label for label in ranking(comparison.rows, measure) if label not in refused]
     if not within:
         return Advice(None, None, (), (), refused, _nothing_fits(comparison, limits, refused))
@@ -142,17 +152,29 @@ def _limits(
     seconds = _amount(max_seconds, "--max-seconds", SECONDS_OF, "90s, 30min, 8h or 3600")
     memory = _amount(max_memory, "--max-memory", BYTES_OF, "500MB, 8GB, 8GiB or 8e9")
     limits = [
-        (parameters, lambda row: row.num_trainable_parameters, lambda n: f"{n:,.0f}", "trainable parameters", ""),
+        (parameters, lambda row: row.num_trainable_parameters, lambda n: f"{n:,.0f}", "trainable parameters", "", ""),
         (
             seconds,
             _seconds,
             formats.seconds,
             "of training",
             "its training time is not known: other jobs shared the device",
+            " s",
         ),
-        (memory, _memory, lambda size: formats.quantity(size, "bytes"), "of memory", "its memory was not measured"),
+        (
+            memory,
+            _memory,
+            lambda size: formats.quantity(size, "bytes"),
+            "of memory",
+            "its memory was not measured",
+            " B",
+        ),
     ]
-    return [_Limit(most, of, show, what, unknown) for most, of, show, what, unknown in limits if most is not None]
+    return [
+        _Limit(most, of, show, what, unknown, unit)
+        for most, of, show, what, unknown, unit in limits
+        if most is not None
+    ]
 
 
 def _amount(given: float | str | None, option: str, units: Mapping[str, float], examples: str) -> float | None:
@@ -184,16 +206,19 @@ def _memory(row: RowSummary) -> float | None:
     return row.cost["peak_memory_bytes"] if row.trained else 0.0  # nothing is trained
 
 
-def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
-    """Why a method cannot be recommended: it did not finish, exceeds a limit, or what it needs was not measured."""
+def _refusal(row: RowSummary, limits: Sequence[_Limit], measure: str) -> str | None:
+    """Why a method cannot be recommended: it did not finish, exceeds a limit, or something was not measured."""
     if row.rouge1 is None:
         return "no run of it finished"
+    if mean_of(row, measure) is None:
+        return f"it has no {name_of(measure)}, which is the primary measure"
     for limit in limits:
         needed = limit.of(row)
         if needed is None:
             return limit.unknown
         if needed > limit.most:
-            return f"it needs {limit.show(needed)} {limit.what}; the limit is {limit.show(limit.most)}"
+            shown, most = limit.show(needed), limit.show(limit.most)
+            return f"it needs {shown if shown != most else limit.enough(needed)} {limit.what}; the limit is {most}"
     return None
 
 
@@ -225,7 +250,10 @@ def _text(
     name = name_of(measure)
     most = "lowest" if lower_is_better(measure) else "highest"
     of_budget = " within the budget" if limits else ""
-    lines = [f"{_within(limits)}: {choice}.", f"  {_quality(comparison, chosen)}", f"  {_cost(chosen)}"]
+    scored = comparison.source == "files"
+    lines = [f"{_within(limits)}: {choice}.", f"  {_quality(comparison, chosen)}"]
+    if not scored:
+        lines.append(f"  {_cost(chosen)}")
     if choice != best:
         margin = comparison.inference.margins[measure] if comparison.inference is not None else 0.0
         lines.append(
@@ -236,7 +264,7 @@ def _text(
         expense = _expense(comparison, within)
         cheaper = any(expense(label) < expense(best) for label in within)
         what = "no cheaper method is shown to be as good" if cheaper else f"nothing{of_budget} is cheaper"
-        lines.append(f"It has the {most} mean, and {what}.")
+        lines.append(f"It has the {most} mean{'' if scored else f', and {what}'}.")
     elif not rivals and refused:
         lines.append("Nothing else is within the budget." if limits else "No other method finished.")
     trained = [label for label in within if comparison.rows[label].trained]
@@ -291,7 +319,7 @@ def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dic
             if row.rouge1 is not None and (needed := limit.of(row)) is not None
         ]
         if needs and min(needs) > limit.most:
-            lines.append(f"The least any method needs is {limit.show(min(needs))} {limit.what}.")
+            lines.append(f"The least any method needs is {limit.enough(min(needs))} {limit.what}.")
     return "\n".join(lines)
 
 
@@ -302,7 +330,10 @@ def _within(limits: Sequence[_Limit]) -> str:
 
 
 def _quality(comparison: Comparison, row: RowSummary) -> str:
-    seeds = "one run" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds"
+    if comparison.source == "files":
+        seeds = f"{formats.number_of(len(row.seeds), 'set')} of predictions"
+    else:
+        seeds = "one run" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds"
     scores = ", ".join(
         f"{name} {formats.with_interval(estimate, missing=formats.NOT_MEASURED)}"
         for name, estimate in (("ROUGE-1", row.rouge1), ("ROUGE-2", row.rouge2), ("ROUGE-Lsum", row.rougeLsum))

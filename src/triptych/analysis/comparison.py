@@ -44,9 +44,7 @@ def compare_results(results: Results) -> Comparison:
     Raises:
         ResultsError: the runs cannot go into one table, or none finished.
     """
-    refuse_unfair(results.runs)
-    if results.files is None:  # the options of a scored run are its file, which differs
-        refuse_unlike_seeds(results.runs)
+    refuse_incomparable(results)
     finished = [run for run in results.runs if run.done]
     if not finished:
         raise ResultsError(none_finished(results))
@@ -107,10 +105,7 @@ def join_results(several: Sequence[Results]) -> Results:
         raise ResultsError("No results folder was given. Give at least one that `triptych compare --out` wrote.")
     if len(several) == 1:
         return several[0]
-    folders = [results.out.resolve() for results in several]
-    if len(set(folders)) < len(folders):
-        twice = next(str(folder) for folder in folders if folders.count(folder) > 1)
-        raise ResultsError(f"The results folder {twice!r} was given twice. Give each once.")
+    refuse_repeated(several)
     _refuse_unlike_analysis(several)
     refuse_unfair([_named_with(results.out, run) for results in several for run in results.runs])
     several = _without_repeated_baselines(several)
@@ -138,6 +133,25 @@ def join_results(several: Sequence[Results]) -> Results:
         }
     )
     return Results(several[0].out, suite, tuple(runs), tuple(missing))
+
+
+def refuse_repeated(several: Sequence[Results]) -> None:
+    """Raise if a results folder was given twice: its runs would count as further ones."""
+    folders = [results.out.resolve() for results in several]
+    if len(set(folders)) < len(folders):
+        twice = next(str(folder) for folder in folders if folders.count(folder) > 1)
+        raise ResultsError(f"The results folder {twice!r} was given twice. Give each once.")
+
+
+def refuse_incomparable(results: Results) -> None:
+    """Raise unless the runs of a folder may be compared in one table.
+
+    Raises:
+        ResultsError: two runs differ in what must be equal, or two seeds of a method in their options.
+    """
+    refuse_unfair(results.runs)
+    if results.files is None:  # the options of a scored run are its file, which differs
+        refuse_unlike_seeds(results.runs)
 
 
 def _named_with(out: Path, run: SavedRun) -> SavedRun:

@@ -95,12 +95,18 @@ class Planner:
         """`least_documents` for each number of seeds from 2 on."""
         return {seeds: self.least_documents(seeds) for seeds in range(2, MOST_SEEDS + 1)}
 
+    def needed(self, seeds: int) -> int | None:
+        """`least_documents` for any number of seeds; None for one, which ranks no methods."""
+        if seeds < 2:
+            return None
+        return self.needs[seeds] if seeds in self.needs else self.least_documents(seeds)
+
     @property
     def bottleneck(self) -> Literal["documents", "seeds", "none"]:
         """What the suite's design has too few of."""
         if self.own.seeds > 1 and self.power(self.own.test_documents, self.own.seeds) >= POWER:
             return "none"
-        least = self.needs.get(self.own.seeds)
+        least = self.needed(self.own.seeds)
         if least is None:
             return "seeds"
         mostly_seeds = self.chance.share_of_seeds(self.own.test_documents, self.own.seeds) > 0.5
@@ -175,18 +181,20 @@ class Planner:
     def _trainings(self) -> Iterator[Size]:
         """Trainings to try, in order: the suite's, fewer epochs, then fewer training pairs.
 
-        With a data-size curve, pairs beyond which no method gains more than the margin are dropped first.
+        With a data-size curve, pairs beyond which no method gains more than the margin are dropped first. The suite's
+        training stays larger than each size of its own curve, as `[scaling]` requires.
         """
         pairs, epochs = self.own.train_documents, self.own.max_epochs
         yield self.own
-        if self.enough is not None and self.enough < pairs:
-            pairs = self.enough
+        above_curve = max((size + 1 for size in self.scaling), default=1)
+        if self.enough is not None and max(self.enough, above_curve) < pairs:
+            pairs = max(self.enough, above_curve)
             yield replace(self.own, train_documents=pairs)
         least_epochs = min(epochs, LEAST_EPOCHS)
         for fewer in range(epochs - 1, least_epochs - 1, -1):
             yield replace(self.own, train_documents=pairs, max_epochs=fewer)
         whole = self.own.train_documents
-        floor = max(LEAST_TRAIN_DOCUMENTS, round(LEAST_TRAIN_SHARE * whole), *(size + 1 for size in self.scaling))
+        floor = max(LEAST_TRAIN_DOCUMENTS, round(LEAST_TRAIN_SHARE * whole), above_curve)
         for share in _SHARES:
             fewer = max(floor, round(share * whole))
             if fewer < pairs:

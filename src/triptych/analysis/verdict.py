@@ -71,15 +71,17 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     are about the trained models alone.
     """
     primary, second = analysis.primary, second_measure(analysis.primary)
-    if len(ranking(rows, primary)) < 2:
-        return "There is nothing to compare: fewer than two methods finished."
+    if len(ranking(rows)) < 2:
+        few = "fewer than two methods finished" if len(rows) > 1 else "there is only one method"
+        return f"There is nothing to compare: {few}."
     if not tests:
         return "Nothing could be tested."
     single = with_one_seed(rows)
     judge = _of_models if single else _of_methods
-    sentences = [judge(rows, tests, primary)]
-    if any(test.metric == second for test in tests):
-        sentences.append(judge(rows, tests, second))
+    tested = [measure for measure in (primary, second) if any(test.metric == measure for test in tests)]
+    sentences = [judge(rows, tests, measure) for measure in tested]
+    if primary not in tested:
+        sentences.insert(0, f"No two methods could be tested on the {name_of(primary)}, the primary measure.")
     if single:
         about = formats.verb(
             seed_counts(rows),

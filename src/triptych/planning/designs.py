@@ -210,7 +210,7 @@ class Shown:
             )
         if p.bottleneck == "none":
             return f"{design}: {parts}."
-        least = p.needs.get(size.seeds)
+        least = p.needed(size.seeds)
         if least is None:
             enough = f"under {size.seeds} seeds no number of documents is enough{self._documents_too()}"
         else:
@@ -263,7 +263,7 @@ class Shown:
         if size.train_documents != p.own.train_documents:
             cut.append(f"{size.train_documents:,} training pairs instead of {p.own.train_documents:,}")
         training = f"with {formats.listed(cut)}" if cut else "with the suite's training pairs and epochs"
-        if p.enough is not None and size.train_documents == p.enough != p.own.train_documents:
+        if p.enough is not None and p.enough <= size.train_documents != p.own.train_documents:
             training += ", beyond which no method of the pilot's data-size curve gains more than the margin"
         elif cut and p.enough is None:
             training += "; what more training would bring is not known without a [scaling] pilot"

@@ -7,7 +7,7 @@ from typing import Any
 from triptych.analysis import chance as chances
 from triptych.analysis import costs as costing
 from triptych.analysis.chance import Chance
-from triptych.analysis.comparison import matrices
+from triptych.analysis.comparison import matrices, refuse_incomparable, refuse_repeated
 from triptych.analysis.inference import Array
 from triptych.analysis.planning import USUAL_SEEDS, enough_pairs
 from triptych.config import reading
@@ -33,9 +33,12 @@ def from_pilots(
         flags: settings and methods as arguments of `compare`.
 
     Raises:
-        InputError: a folder cannot be used, or the folders use different measures.
+        InputError: a folder cannot be used or was given twice, or the folders use different measures.
     """
     several = [read_results(out) for out in outs]
+    refuse_repeated(several)
+    for results in several:
+        refuse_incomparable(results)
     suite = _suite_of_pilots(several, settings, methods)
     chance, notes = _chance_of_pilots(several, suite)
     costs: dict[str, costing.RowCost] = {}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import matplotlib
 from markdown_it import MarkdownIt
@@ -246,7 +247,8 @@ class _Reader:
                 found.append({"kind": "paragraph", "words": [word]})
         return found
 
-    def _figure(self, source: str, caption: str) -> Block:
+    def _figure(self, address: str, caption: str) -> Block:
+        source = unquote(address)
         name = PurePosixPath(source)
         path = (self.folder / name).resolve()
         problem = f"{self.name} shows the figure {source!r}"

@@ -1053,6 +1053,41 @@ def test_the_primary_measure_is_the_suites(out: Path):
     assert {test.role for test in by_loss.tests if test.metric == "loss"} == {"primary"}
 
 
+def test_a_measure_that_not_all_methods_have_is_said(tmp_path: Path):
+    """If only one method has a test loss, the verdict says that the primary measure was not tested, and judges ROUGE."""
+    suite = {"analysis": {"primary": "loss"}}
+    out = write_results(tmp_path / "out", methods=("lead-3", "lora"), **suite)
+    comparison = compare_results(read_results(out))
+    assert comparison.verdict.startswith("No two methods could be tested on the test loss, the primary measure. ")
+    assert "ROUGE-1" in comparison.verdict and "nothing to compare" not in comparison.verdict
+    advice = recommend(comparison, max_parameters=0)
+    assert advice.refused["lead-3"] == "it has no test loss, which is the primary measure"
+    alone = compare_results(read_results(write_results(tmp_path / "alone", methods=("lora",))))
+    assert alone.verdict == "There is nothing to compare: there is only one method."
+
+
+def test_losses_that_are_not_known_per_document_are_no_error(tmp_path: Path):
+    """Methods with a loss as the primary measure, but without losses of their documents, are judged by ROUGE."""
+    out = write_results(tmp_path / "out", methods=("lora", "full"), analysis={"primary": "loss"})
+    comparison = compare_results(read_results(out))
+    assert comparison.rows["lora"].loss.mean is not None and not [t for t in comparison.tests if t.metric == "loss"]
+    assert comparison.verdict.startswith("No two methods could be tested on the test loss")
+    assert recommend(comparison).best == "full"
+
+
+def test_a_limit_and_what_is_needed_are_told_apart(out: Path):
+    """Two amounts that look the same when rounded are written in full, and the smallest limit is enough."""
+    for seed in (0, 1):
+        edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.peak_memory_bytes", 7_594_321_000))
+    comparison = compare_results(read_results(out))
+    refusal = recommend(comparison, max_memory="7.59GB").refused["lora"]
+    assert refusal == "it needs 7,594,321,000 B of memory; the limit is 7.59 GB"
+    tuned = comparison.model_copy(update={"rows": {"lora": comparison.rows["lora"]}})
+    least = recommend(tuned, max_memory="1GB").text.splitlines()[-1]
+    assert least == "The least any method needs is 7,594,321,000 B of memory."
+    assert recommend(tuned, max_memory="7,594,321,000 B").best == "lora"
+
+
 def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
     """If no method fits, the smallest sufficient budget is given; a cost that was not measured does not count as
     small."""

@@ -368,6 +368,32 @@ def test_pilots_of_different_measures_are_refused(pilot, tmp_path):
         plan(pilots=[pilot, other])
 
 
+def test_pilots_that_no_table_could_show_are_refused(pilot, tmp_path):
+    """A pilot given twice, or one whose methods have other documents, gives no plan."""
+    with pytest.raises(ResultsError, match="was given twice"):
+        plan(pilots=[pilot, pilot])
+    file = pilot / "runs/lora/0/predictions.jsonl"
+    file.write_text("\n".join(reversed(file.read_text().splitlines())) + "\n")
+    edit_record(pilot, "lora/0", lambda record: None)
+    with pytest.raises(ResultsError, match=r"predictions\.jsonl, line 1, id is"):
+        plan(pilots=[pilot])
+
+
+def test_training_stays_above_the_curve_of_the_suite():
+    """Pairs that are enough may be a size of the curve, and a suite trains on more than each size of its curve."""
+    made = planner_of(enough=8_000, scaling=(2_000, 8_000))
+    assert [size.train_documents for size in made._trainings()][:2] == [21_000, 8_001]
+    made = planner_of(enough=8_000, scaling=(2_000, 20_999))
+    assert {size.train_documents for size in made._trainings()} == {21_000}
+
+
+def test_more_seeds_than_are_planned_for_are_judged_by_their_own_need():
+    """The table ends at ten seeds; a suite with twelve that lacks documents is not said to lack seeds."""
+    made = planner_of(chance=replace(SIMULATED, seeds=(0.3**2,) * 2), own=replace(OWN, seeds=12, test_documents=20))
+    assert 12 not in made.needs and made.needed(12) == made.least_documents(12) and made.needed(1) is None
+    assert made.bottleneck == "documents"
+
+
 def test_durations():
     """Seconds, minutes, hours and days."""
     assert [parse_duration(text) for text in ("90s", "30 min", "8h", "1.5d", ".5h")] == [90, 1800, 28800, 129600, 1800]

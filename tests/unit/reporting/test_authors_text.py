@@ -95,6 +95,15 @@ def test_a_figure_that_cannot_be_shown_is_one_clear_message(text: str, said: str
         parse_text(text, tmp_path / "in")
 
 
+@pytest.mark.parametrize("written", ["<my fig.png>", "my%20fig.png", "Größe.png"])
+def test_a_figure_may_have_any_name(written: str, tmp_path: Path) -> None:
+    """Spaces and letters that addresses do not have are read as Markdown writes them."""
+    for name in ("my fig.png", "Größe.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (block,) = parse_text(f"![a]({written})", tmp_path)
+    assert block["kind"] == "figure"
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     """A discussion in another encoding than UTF-8 is refused, and no part of the report is written."""
     (tmp_path / "discussion.md").write_bytes(b"caf\xe9")

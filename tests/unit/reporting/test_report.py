@@ -382,6 +382,17 @@ def test_blocks_that_were_computed_again_are_reported() -> None:
     assert {note["label"]: note["text"] for note in document["notes"]}["lora"].endswith("; memory ran out")
 
 
+def test_settings_that_are_off_are_not_described_with_zeros() -> None:
+    """No warm-up, no rule on repetition, one document a step and micro-batches that fit are in words."""
+    training = {"warmup_fraction": 0, "global_batch_size": 1, "micro_batch_size": "auto"}
+    results = make_results(training=training, decoding={"no_repeat_ngram_size": 0})
+    recipe = {row[0].text: row[1].text for row in settings_table(results).rows}
+    assert recipe["Batch"] == "1 document per optimizer step, in micro-batches of as many as fit into memory"
+    assert recipe["Schedule"].startswith("the peak rate until") and "gram" not in recipe["Decoding"]
+    linear = make_results(training=training | {"schedule": "linear"})
+    assert dict((row[0].text, row[1].text) for row in settings_table(linear).rows)["Schedule"] == "linear, no warm-up"
+
+
 def test_longer_trials_are_reported_where_there_were_any() -> None:
     """A search whose budget allowed one round is not said to have tried two rates for longer."""
 

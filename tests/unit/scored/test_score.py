@@ -21,7 +21,7 @@ from support.interpreters import TORCHLESS
 from triptych import cli, registry
 from triptych.analysis.comparison import compare_results
 from triptych.analysis.outputs import output_flags
-from triptych.errors import InputError
+from triptych.errors import ConfigError, InputError
 from triptych.reporting.document import report_data
 from triptych.reporting.terminal import print_comparison
 from triptych.results.reading import read_results
@@ -715,6 +715,17 @@ def test_a_report_on_files_speaks_of_systems_and_sets(good, bad, tmp_path):
     assert not [text for text in texts if re.search(r"\b([Ss]eeds?|[Mm]ethods|trained models)\b", text)]
     assert [flag for flag in data["flags"] if "empty" in flag] == ["bad: Set 1: 1 of 24 outputs is empty and scores 0."]
     assert "; a rough estimate, from 2 sets of predictions)" in data["tables"]["tests"]["caption"]
+
+
+def test_advice_on_scored_files_is_about_scores_alone(good, bad, tmp_path):
+    """What the systems cost is not known: no cost is named, and no limit can be applied."""
+    out = tmp_path / "out"
+    triptych.score({"good": good, "bad": bad}, out=out, report=False)
+    text = triptych.advise(out).text
+    assert text.startswith("Without a limit: good.") and "(1 set of predictions, 24 test documents" in text
+    assert not re.search("train|cheap|cost", text.partition("Note:")[0])
+    with pytest.raises(ConfigError, match="Scored files do not say what their systems cost"):
+        triptych.advise(out, max_memory="8GB")
 
 
 def test_one_scored_document_gives_no_verdict(tmp_path):

@@ -44,6 +44,8 @@ def settings_table(results: Results) -> ReportTable:
     suite = results.suite
     used = dict.fromkeys(run.record.provenance.precision for run in results.runs if run.record.provenance is not None)
     training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
+    of_memory = training.micro_batch_size == "auto"
+    repeated = f"no repeated {decoding.no_repeat_ngram_size}-grams, " if decoding.no_repeat_ngram_size else ""
     least = f"at least {decoding.min_new_tokens} and " if decoding.min_new_tokens else ""
     pairs = [
         *([("Base model", stored)] if (stored := _stored(results)) else []),
@@ -53,8 +55,8 @@ def settings_table(results: Results) -> ReportTable:
         ("Epochs", _epochs(results)),
         (
             "Batch",
-            f"{training.global_batch_size} documents per optimizer step, in micro-batches of at most "
-            f"{training.micro_batch_size}",
+            f"{formats.number_of(training.global_batch_size, 'document')} per optimizer step, in micro-batches of "
+            + ("as many as fit into memory" if of_memory else f"at most {training.micro_batch_size}"),
         ),
         *([("Recomputation", recomputed)] if (recomputed := _recomputed(results)) else []),
         *([("Dropout", dropout)] if (dropout := _dropout(results)) else []),
@@ -76,8 +78,7 @@ def settings_table(results: Results) -> ReportTable:
         (
             "Decoding",
             f"{formats.number_of(decoding.num_beams, 'beam')}, {least}at most {decoding.max_new_tokens} new tokens, "
-            f"no repeated {decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; the same "
-            "for all",
+            f"{repeated}length penalty {decoding.length_penalty:g}; the same for all",
         ),
     ]
     return ReportTable(
@@ -202,13 +203,13 @@ def _schedule(results: Results) -> str:
     warmup = f"a warm-up over {formats.share(training.warmup_fraction)} of the steps"
     if training.schedule == WARMUP_STABLE_DECAY:
         longest = formats.number_of(warmup_epochs(training.max_epochs), "epoch")
+        begin = f"{warmup} of {longest}; then the" if training.warmup_fraction else "the"
         return (
-            f"{warmup} of {longest}; then the peak rate until the validation loss stops falling; then "
-            f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them; if "
-            "this does not lower the loss, training restarts from the untrained weights for as many steps, with the "
-            "decay in the last third"
+            f"{begin} peak rate until the validation loss stops falling; then a linear decay to 0 from the best "
+            f"weights, over {DECAY_SHARE:g} times the steps that led to them; if this does not lower the loss, "
+            "training restarts from the untrained weights for as many steps, with the decay in the last third"
         )
-    return f"{training.schedule}, after {warmup}"
+    return f"{training.schedule}, after {warmup}" if training.warmup_fraction else f"{training.schedule}, no warm-up"
 
 
 def _epochs(results: Results) -> str:
