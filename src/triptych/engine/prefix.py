@@ -10,8 +10,8 @@ from triptych.contracts import AdaptedModel
 def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
     """A cache that contains the prefix for each of `rows` rows; None if there is no prefix.
 
-    Gradients flow through it. Its layers keep all keys and values. Families with sliding windows mask what is out of
-    reach by position, so keeping everything does not change their results.
+    Gradients flow through it. Its layers keep all keys and values, also those that a sliding window has passed; the
+    attention mask excludes them.
     """
     if adapted.prefix is None:
         return None
@@ -19,6 +19,19 @@ def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
     for layer, (keys, values) in enumerate(adapted.prefix().to(adapted.parts.token_embedding.weight.dtype)):
         cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
     return cache
+
+
+def padding_moves_prefix(adapted: AdaptedModel) -> bool:
+    """Whether padding between prefix and document changes how far the prefix is from the document's tokens.
+
+    A row of a batch is prefix, padding, document. Positions do not count the padding, but sliding windows and MPT's
+    ALiBi measure distances in the cache, where it lies between.
+    """
+    if adapted.prefix is None:
+        return False
+    config = adapted.parts.model.config.get_text_config()
+    other_layers = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    return bool(other_layers or getattr(config, "sliding_window", None) or config.model_type == "mpt")
 
 
 def begin_with_prefix(

@@ -73,10 +73,11 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not isinstance(embedding, nn.Embedding) or not isinstance(head, nn.Linear):
         raise ModelError(f"{name} has no token embedding with a linear head; a causal language model is needed.")
-    owner, blocks = _blocks(model.base_model, config.num_hidden_layers, name)
+    trunk = _trunk(model, embedding)
+    owner, blocks = _blocks(trunk, config.num_hidden_layers, name)
     return ModelParts(
         model=model,
-        trunk=model.base_model,
+        trunk=trunk,
         token_embedding=embedding,
         blocks=blocks,
         final_norm=_final_norm(owner, embedding.embedding_dim, config.hidden_size),
@@ -87,6 +88,19 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
         max_positions=usable_positions(config),
         attention_projections=query_key_value(blocks) or _usual_targets(config.model_type),
     )
+
+
+def _trunk(model: PreTrainedModel, embedding: nn.Module) -> nn.Module:
+    """The model without its head: `base_model`, or the child with the token embedding if `base_model` is the model."""
+    if model.base_model is not model:
+        return model.base_model
+    holding = [child for child in model.children() if any(module is embedding for module in child.modules())]
+    if len(holding) != 1 or holding[0] is embedding:
+        raise ModelError(
+            f"{type(model).__name__} has no part that is the model without its head. Describe its parts in a plug-in: "
+            "docs/guides/another-model.md."
+        )
+    return holding[0]
 
 
 def _usual_targets(model_type: str) -> tuple[str, ...]:

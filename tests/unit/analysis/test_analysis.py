@@ -1054,7 +1054,7 @@ def test_the_primary_measure_is_the_suites(out: Path):
 
 
 def test_a_measure_that_not_all_methods_have_is_said(tmp_path: Path):
-    """If only one method has a test loss, the verdict says that the primary measure was not tested, and judges ROUGE."""
+    """If only one method has a test loss, the verdict says that this measure was not tested, and judges ROUGE."""
     suite = {"analysis": {"primary": "loss"}}
     out = write_results(tmp_path / "out", methods=("lead-3", "lora"), **suite)
     comparison = compare_results(read_results(out))

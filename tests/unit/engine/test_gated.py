@@ -9,9 +9,11 @@ from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaMLP, GemmaRMSNorm
 from transformers.models.glm5_next.modeling_glm5_next import Glm5NextTextMLP
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+from transformers.models.mamba2.modeling_mamba2 import MambaRMSNormGated
+from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextRMSNormGated
 
 from support.worlds import in_bf16
-from triptych.engine.savings.gated import QuickGatedMLP, QuickRMSNorm, rms_norm, use_quick_blocks
+from triptych.engine.savings.gated import QuickGatedMLP, QuickRMSNorm, as_function, rms_norm, use_quick_blocks
 from triptych.engine.savings.ready import make_ready
 from triptych.methods.lora import LoRA
 
@@ -48,6 +50,13 @@ def test_a_quick_norm_is_the_family_s_own(kind):
     assert type(made) is QuickRMSNorm
     for a, b in zip(with_gradients(made, states), with_gradients(own, states), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [(MambaRMSNormGated, (16, 16)), (Qwen3NextRMSNormGated, (16,))])
+def test_a_norm_with_a_gate_keeps_its_own_forward(kind, sizes):
+    """A norm that also takes a gate, which may be left out or not, is not replaced by one that takes states alone."""
+    module = kind(*sizes)
+    assert type(quick(module)) is kind and as_function(module) is module
 
 
 def test_gradients_by_finite_differences():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import GenerationConfig, Ministral3Config, Ministral3ForCausalLM, MinNewTokensLengthLogitsProcessor
@@ -12,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from support.families import FAMILIES, random_model
 from support.worlds import World, disturb, under_engine, with_abilities
-from triptych.contracts import AdaptedModel
+from triptych.contracts import AdaptedModel, Context
 from triptych.corpus.sequence import Template
 from triptych.engine.generation import own_loop, shared_cache
 from triptych.engine.generation.decoding import DecodingPlan, allowed_scores, ban_repeats
@@ -28,6 +29,7 @@ from triptych.engine.savings.step_blocks import Rotation
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
+from triptych.methods.prefix_tuning import PrefixTuning
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.models.parts import take_apart
 from triptych.models.sharing import share_tensors
@@ -53,6 +55,26 @@ def test_the_same_tokens(world, method, beams):
     """Greedy or with beams, for every method and family, a batch of unequal documents gives transformers' tokens."""
     ours, theirs = both(world, method, DecodingPlan(beams, 16, 3, 1.0, 5))
     assert ours == theirs and any(ours)
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Gemma2"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_prefix_is_as_near_in_a_batch_as_alone(machine, family, beams):
+    """Padding between prefix and document would move the prefix out of a sliding window."""
+    shape = FAMILIES[family] | {"sliding_window": 16, "max_position_embeddings": 128}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**shape)
+    parts = take_apart(transformers.AutoModelForCausalLM.from_config(config).eval())
+    context = Context(None, torch.Generator().manual_seed(0), torch.arange(64))
+    adapted = PrefixTuning(num_virtual_tokens=4, init="random").adapt(parts, context)
+    disturb(adapted, 1.0)
+    model = make_ready(under_engine(adapted, Template((), (3, 4), 0), machine))
+    draw = np.random.default_rng(0)
+    documents = [draw.integers(5, 64, length).astype(np.int32) for length in (30, 4, 30, 5)]
+    plan, passes = DecodingPlan(beams, 12, 0, 1.0, 4), []
+    alone = [generate(model, [document], plan)[0] for document in documents]
+    assert generate(model, documents, plan, lambda done, total: passes.append(done)) == alone
+    assert passes == [2, 3, 4], "documents of one length share a batch"
 
 
 def test_buffers_grow(world, monkeypatch):

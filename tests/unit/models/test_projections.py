@@ -7,7 +7,7 @@ import transformers
 from support.families import FAMILIES, GATED, SHAPE
 from support.made_up import make_results
 from triptych.analysis.fairness import refuse_unlike_seeds
-from triptych.errors import ResultsError
+from triptych.errors import ModelError, ResultsError
 from triptych.methods.dora import DoRA
 from triptych.methods.lora import LoRA
 from triptych.models.parts import find_matrices, matrix_shape, query_key_value, take_apart
@@ -38,6 +38,7 @@ NAMES = {
     "CTRL": ("Wq", "Wk", "Wv"),
     "GPTBigCode": ("c_attn",),
     "DeepseekV3": ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
+    "Llama4Text": APART,
     "MiniMax": (*APART, "qkv_proj"),  # full attention in some blocks, another kind in others
 }
 OTHERS = {
@@ -45,6 +46,7 @@ OTHERS = {
     "CTRL": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "dff": 48},
     "GPTBigCode": SHAPE,
     "DeepseekV3": GATED,
+    "Llama4Text": {**GATED, "intermediate_size_mlp": 48, "num_local_experts": 2},
     "MiniMax": GATED,
 }
 
@@ -54,6 +56,16 @@ def sketch(family: str):
     config = getattr(transformers, f"{family}Config")(**(FAMILIES | OTHERS)[family])
     with torch.device("meta"):
         return take_apart(transformers.AutoModelForCausalLM.from_config(config))
+
+
+def test_a_model_that_calls_itself_its_base_model_is_taken_apart():
+    """Llama 4's `base_model` is the model with its head: the trunk is its child with the token embedding."""
+    parts = sketch("Llama4Text")
+    assert parts.trunk is parts.model.model and parts.trunk is not parts.model
+    parts.model.model.embed_tokens = torch.nn.Linear(1, 1)  # no child has the embedding
+    parts.model.get_input_embeddings = lambda: parts.token_embedding
+    with pytest.raises(ModelError, match="has no part that is the model without its head"):
+        take_apart(parts.model)
 
 
 @pytest.mark.parametrize("family", NAMES)

@@ -287,7 +287,7 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
 
     monkeypatch.setattr("triptych.run.corpus.prepare", noted)
     assert cli.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
-    assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
+    assert set(reserved) == {50}, "the virtual tokens of the prompt's row"
     compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]
     assert "[method.lora] this family's query, key and value projections are not known" in refused(capsys, *compare)
 

@@ -3,19 +3,24 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
+from itertools import chain, groupby
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.own_loop import own_loop
 from triptych.engine.generation.padding import left_padded
 from triptych.engine.model import EngineModel
-from triptych.engine.prefix import begin_with_prefix
+from triptych.engine.prefix import begin_with_prefix, padding_moves_prefix
 from triptych.engine.savings.merging import merged
 from triptych.engine.savings.packing import packed
+from triptych.engine.savings.probe import same_predictions
 from triptych.engine.savings.step_blocks import step_blocks
 from triptych.engine.within_memory import fitting_batches
 from triptych.errors import ModelError
@@ -33,9 +38,9 @@ def generate(
 ) -> list[list[int]]:
     """Generate new tokens for each document, without the final EOS.
 
-    A summary does not depend on the rest of its batch: positions are explicit and padding is masked on either side. The
-    document is passed as embeddings, so its n-grams do not count as repeats in the summary. If memory runs out, fewer
-    documents are summarized at once.
+    A summary does not depend on the rest of its batch: positions are explicit and padding is masked on either side, and
+    where it would move a prefix, only documents of one length are in a batch. The document is passed as embeddings, so
+    its n-grams do not count as repeats in the summary. If memory runs out, fewer documents are summarized at once.
 
     If the model is sharded, all ranks call this together, each with its own documents, the same number on every rank.
 
@@ -61,7 +66,14 @@ def generate(
                 return model.run(partial(one_batch, model, [documents[i] for i in indices], decoding))
 
         done, remedy = 0, _FEWER if model.is_sharded else _SHORTER
-        for indices, new in fitting_batches(model, order, decoding.batch_size, summarize, remedy):
+        groups, size = [order], decoding.batch_size
+        if padding_moves_prefix(model.adapted):
+            if model.is_sharded:  # ranks make the same number of passes
+                size = 1
+            else:
+                groups = [list(group) for _, group in groupby(order, key=lambda i: len(documents[i]))]
+        batches = (fitting_batches(model, group, size, summarize, remedy) for group in groups)
+        for indices, new in chain.from_iterable(batches):
             for index, row in zip(indices, new, strict=True):
                 results[index] = row
             done += len(indices)
@@ -79,7 +91,7 @@ def faster(model: EngineModel) -> Iterator[None]:
 
 
 def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
-    """Check before training, on two short documents, that a model can generate summaries with a suite's decoding.
+    """Check before training, on short documents, that a model can generate summaries with a suite's decoding.
 
     This is for families that use transformers' `generate`; the engine's own loop is checked by `own_loop_agrees`.
 
@@ -94,19 +106,22 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
     if model.can.own_decoding:
         return
     draw = np.random.default_rng(0)
-    documents = [draw.integers(0, model.parts.vocabulary_size, length).astype(np.int32) for length in (9, 5)]
+    documents = [draw.integers(0, model.parts.vocabulary_size, length).astype(np.int32) for length in (19, 5, 1)]
     plan = decoding.shortened(4)
     name, asked = type(model.parts.model).__name__, f"decoding.num_beams={plan.num_beams}"
     try:
-        together = generate(model, documents, plan)
-        alone = [generate(model, [document], plan)[0] for document in documents]
+        generate(model, documents, plan)
+        together, *alone = (_first_scores(model, some, plan) for some in (documents, *([one] for one in documents)))
     except (ValueError, NotImplementedError) as error:  # raised by transformers when it refuses
         fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
         raise ModelError(
             f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this method "
             "out, or take another model."
         ) from error
-    if together != alone and model.machine.precision == "fp32":
+    if model.machine.precision != "fp32" or padding_moves_prefix(model.adapted):  # the latter has no padding
+        return
+    expected = torch.cat(alone)
+    if expected.isfinite().all() and not same_predictions(together, expected):
         raise ModelError(
             f"{name} does not mask the padding of shorter documents: with {asked} and "
             f"decoding.batch_size={plan.batch_size} a "
@@ -136,19 +151,33 @@ def generation_config(decoding: DecodingPlan, eos: int) -> GenerationConfig:
     )
 
 
+def _first_scores(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> Tensor:
+    """The scores of each document's first new token, [B, V]."""
+    one = replace(decoding, max_new_tokens=1, min_new_tokens=0)
+    with model.machine.autocast():
+        made = model.run(partial(_generated, model, documents, one, output_scores=True))
+    return made.scores[0][:: decoding.num_beams]
+
+
 def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
     """Generate a batch with transformers' `generate`, for families that the own loop does not support."""
-    eos = model.template.eos_id
+    eos, new = model.template.eos_id, _generated(model, documents, decoding).sequences
+    return [row[: row.index(eos)] if eos in row else row for row in new.tolist()]
+
+
+def _generated(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan, **more: Any) -> Any:
+    """What transformers' `generate` returns for a batch; `more` are arguments of it."""
     embeddings, mask = left_padded(model, documents)
     embeddings, mask, cache = begin_with_prefix(model.adapted, embeddings, mask, decoding.num_beams)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # intended: see `generate`
-        new = model.parts.model.generate(  # type: ignore[operator]
+        return model.parts.model.generate(  # type: ignore[operator]
             inputs_embeds=embeddings,
             attention_mask=mask,
-            generation_config=generation_config(decoding, eos),
+            generation_config=generation_config(decoding, model.template.eos_id),
+            return_dict_in_generate=True,
             synced_gpus=model.is_sharded,  # a finished rank keeps taking part until all ranks are
             # some families keep their state under another name
             **({} if cache is None else {"past_key_values": cache}),
+            **more,
         )
-    return [row[: row.index(eos)] if eos in row else row for row in new.tolist()]

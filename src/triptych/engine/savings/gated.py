@@ -136,7 +136,7 @@ def _constants(norm: nn.Module) -> tuple[float, float] | None:
     weight, epsilon = getattr(norm, "weight", None), _epsilon(norm)
     if "RMSNorm" not in type(norm).__name__ or epsilon is None or not isinstance(weight, Tensor):
         return None
-    if weight.ndim != 1 or len(list(norm.parameters())) != 1:
+    if weight.ndim != 1 or len(list(norm.parameters())) != 1 or not _takes_states_alone(norm):
         return None
     for offset in (0.0, 1.0):
         quick = functools.partial(rms_norm, weight=weight, epsilon=epsilon, offset=offset)
@@ -158,6 +158,11 @@ def _same(own: Tensor, quick: Tensor) -> bool:
     return own.shape == quick.shape and torch.allclose(quick, own, rtol=1e-5, atol=1e-6 * float(own.abs().max()))
 
 
+def _takes_states_alone(module: nn.Module) -> bool:
+    """Whether the forward has no argument besides the hidden states, such as the gate of Mamba-2's norms."""
+    return type(module).forward.__code__.co_argcount == 2
+
+
 def _epsilon(module: nn.Module) -> float | None:
     """The epsilon of a norm, under any of the names used by the families."""
     found = [getattr(module, name, None) for name in ("variance_epsilon", "eps", "epsilon")]
@@ -168,7 +173,7 @@ def _epsilon(module: nn.Module) -> float | None:
 def _quicken_mlp(module: Any) -> None:
     if not isinstance(width := getattr(module.gate_proj, "in_features", None), int):
         return
-    if type(module).forward.__code__.co_argcount != 2:  # takes more than hidden states
+    if not _takes_states_alone(module):
         return
     quick = functools.partial(QuickGatedMLP.forward, module)
     if _agree(module, quick, width, next(module.parameters()).device):
