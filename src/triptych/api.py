@@ -153,7 +153,8 @@ def compare(
             from triptych.suite import jobs, plans, reports
             from triptych.suite.log import log_result
 
-            reports.check_authors_text(folder)
+            if not fresh:
+                reports.check_authors_text(folder)
             table = entries.suite_entries(claim.suite)
             checked = preflight.check_suite(claim.suite, table, device, cache_folder())
             listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))

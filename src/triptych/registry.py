@@ -15,17 +15,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from triptych.errors import ConfigError, explain_validation, nearest
 
+MOST_DIGITS = 30  # in a whole number of settings or JSON; parsing a longer one can take very long
+
 
 class Settings(BaseModel):
-    """User settings: frozen, without unknown keys, NaN or infinity; true and false are not accepted as numbers."""
+    """User settings: frozen, without unknown keys, NaN, infinity or endless numbers; true and false are no numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_number_is_true_or_false(cls, value: Any, info: ValidationInfo) -> Any:
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         types = _plain_types(cls.model_fields[str(info.field_name)].annotation)
         given = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(each, int) and abs(each) >= 10**MOST_DIGITS for each in given):
+            raise ValueError(f"a whole number of at most {MOST_DIGITS} digits is needed")
         if {int, float} & types and bool not in types and any(isinstance(each, bool) for each in given):
             raise ValueError("a number is needed, not true or false")
         return value

@@ -236,9 +236,14 @@ class ChosenDesign(Section):
     seeds: int = Field(ge=1, description="number of seeds chosen")
 
 
+MOST_NAME_BYTES = 200  # file systems limit the bytes of a name to 255, and `.before-1` may be added to it
+
+
 def is_label(text: str) -> bool:
     """Whether a text can be a method's label: a folder name and an argument, so not like a path or an option."""
-    return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
+    if not 0 < len(text) <= 100 or not all(c.isalnum() or c in "-_." for c in text) or text[0] in ".-":
+        return False
+    return len(text.encode()) <= MOST_NAME_BYTES
 
 
 DEFAULT_DATA = "abisee/cnn_dailymail"
@@ -304,10 +309,14 @@ class Suite(Section):
             not value.isprintable()
             or not value.strip()
             or len(value) > 100
+            or len(value.encode()) > MOST_NAME_BYTES
             or value.startswith(".")
             or set(value) & set("/\\")
         ):
-            raise ValueError("a folder name is needed: no '/', no '.' at the beginning, at most 100 characters")
+            raise ValueError(
+                "a folder name is needed: no '/', no '.' at the beginning, at most 100 characters and "
+                f"{MOST_NAME_BYTES} bytes"
+            )
         return value
 
     @field_validator("methods")
@@ -319,7 +328,10 @@ class Suite(Section):
             raise ValueError("a method is named twice")
         for label in value:
             if not is_label(label):
-                raise ValueError(f"{label[:100]!r} cannot be a label: use letters, digits, '-', '_' and '.'")
+                raise ValueError(
+                    f"{label[:100]!r} cannot be a label: use letters, digits, '-', '_' and '.', at most 100 characters "
+                    f"and {MOST_NAME_BYTES} bytes"
+                )
         return value
 
     @field_validator("seeds")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from triptych.errors import ResultsError
+from triptych.registry import MOST_DIGITS
 from triptych.storage.files import write_bytes
 from triptych.text.characters import map_texts, to_json, whole
-
-_MOST_DIGITS = 30  # in an integer; parsing a longer one can take very long
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,6 +122,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _whole_number(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"a whole number has {len(digits)} digits, more than {_MOST_DIGITS}")
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(digits)} digits, more than {MOST_DIGITS}")
     return int(digits)

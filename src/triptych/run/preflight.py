@@ -174,10 +174,22 @@ def check_suite(
         smaller = smaller_suite(suite, entries, number)
         if only is None or only.trains:
             scaled[number] = check_suite(smaller, [each for each in entries if each.trains], device, cache, only)
+            _refuse_other_documents(number, corpus, scaled[number].corpus)
     emulated = precision if is_emulated(precision, chosen_device) else ""
     return CheckedSuite(
         suite, list(entries), base, corpus, parameters, language, targets, emulated, misplaced, asked, scaled
     )
+
+
+def _refuse_other_documents(number: int, corpus: Corpus, smaller: Corpus) -> None:
+    """Make sure that a point of the data-size curve has the whole suite's validation and test documents, cut alike."""
+    for split in ("validation", "test"):
+        if smaller.data.splits[split] != corpus.data.splits[split]:
+            raise ConfigError(
+                f"scaling.train_documents: on {number:,} documents, other {split} documents fit into the model's "
+                "context, or more of them, since only methods that train are run there and another method's prompt is "
+                "longer. Shorten that prompt, leave that method out, or set limits.document_tokens lower."
+            )
 
 
 def _of_device(label: str, names: Sequence[str]) -> str:

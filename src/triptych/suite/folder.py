@@ -77,9 +77,10 @@ def write_suite(out: Path, suite: Suite) -> None:
     """
     grown = check_claim(out, suite, fresh=False).suite
     file = out / "suite.json"
-    adds = file.exists() and reading.read_suite(file) != grown
-    if adds or not file.exists():
+    there = reading.read_suite(file) if file.exists() else None
+    if there != grown:
         json_files.write_json(file, grown.model_dump(mode="json"))
+    adds = there is not None and (there.methods, there.seeds) != (grown.methods, grown.seeds)
     if adds and layout.command_file(out).exists():
         note_command(out, adds=True)
 

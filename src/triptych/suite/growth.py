@@ -36,7 +36,7 @@ def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
     """Add the methods and seeds of a suite to those of a results folder.
 
     Methods and seeds are only ever added: those of the folder that are not requested stay, finished or not. The
-    settings of the report replace those of the folder, since no run depends on them.
+    settings of the report replace those of the folder, since no run depends on them; an empty one keeps what is there.
 
     Args:
         there: the suite of the folder.

@@ -78,4 +78,6 @@ def make_request(
     folder = layout.results_folder(out, suite.name)
     claim = check_claim(folder, suite, fresh=False)
     suite, found = claim.suite, entries.suite_entries(claim.suite)
+    if not entry.trains and seeds is None:  # it runs once, with the first seed of the folder
+        chosen = entries.choose_seeds(suite, entry, None)
     return MethodRequest(suite, found, entry, chosen, folder, device, tuple(plugins), claim.changes)

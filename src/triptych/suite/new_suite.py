@@ -10,7 +10,7 @@ import torch
 from triptych.config import reading
 from triptych.config.keys import suite_text
 from triptych.config.schedule import num_evaluations
-from triptych.config.schema import Suite, make_suite
+from triptych.config.schema import Limits, Suite, make_suite
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError
 from triptych.machine import choose_device
@@ -131,7 +131,9 @@ def _rounded(value: float) -> int:
 
 def _passes(suite: Suite, rows: list[entries.SuiteEntry]) -> float:
     """The rough number of forward passes over a pair in all runs; a training pass counts as three."""
-    limits, t, s = suite.limits, suite.training, suite.search
+    t, s = suite.training, suite.search
+    usual, own = Limits().model_dump(), suite.limits.model_dump()
+    limits = Limits(**{key: number or usual[key] for key, number in own.items()})  # 0 is all, and not counted here
     written = 1 + 2 * suite.decoding.num_beams * suite.decoding.max_new_tokens / limits.document_tokens
     total = 0.0
     for row in rows:

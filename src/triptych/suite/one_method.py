@@ -50,8 +50,9 @@ def train_method(request: MethodRequest, listener: Listener) -> list[Record]:
     refuse_missing_metrics(request.out)
     records = []
     with claim_folder(request.out, suite) as lock:
-        if changes:
-            finished_records(plan, request.out, list_runs(plan, request.out))  # refuses what may not be in one table
+        replaced = {(entry.label, seed) for seed in request.seeds}
+        others = [run for run in list_runs(plan, request.out) if (run.entry.label, run.seed) not in replaced]
+        finished_records(plan, request.out, others)  # refuses what may not be in one table
         write_suite(request.out, suite)
         folders = {RunId(entry.label, s): layout.run_folder(request.out, entry.label, s) for s in request.seeds}
         log = SuiteLog(lock, folders, listener)

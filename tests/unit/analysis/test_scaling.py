@@ -1,12 +1,14 @@
 """How methods gain with data: what is planned, what is refused, and what is derived from the results."""
 
+import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from support.folders import edit_record, put, write_results, write_run
-from triptych import cli
+from triptych import api, cli
 from triptych.analysis.comparison import compare_results
 from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
@@ -105,6 +107,26 @@ def test_points_that_are_not_there_are_said(out: Path):
     flags = " ".join(comparison.flags)
     assert "asks for 16 training documents" in flags
     assert "Missing from this comparison, on 32 training documents: lora (seed 1)" in flags
+
+
+def test_points_on_other_test_documents_are_refused_before_a_run(workplace):
+    """A long prompt of an untrained method shortens the documents of the whole suite, but not those of the curve."""
+    data = workplace / "long.jsonl"
+    lines = [
+        json.dumps({"document": f"Text {n} goes on. " * 100, "summary": "It is. " * (1 + n * 4)}) for n in range(40)
+    ]
+    data.write_text("\n".join(lines))
+    limits = {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 150}
+    settings = {
+        "data": str(data),
+        "limits": limits | {"summary_tokens": 100},
+        "method": {"asked": {"kind": "untuned", "before": "Summarize it. " * 40}},
+        "scaling": {"train_documents": [6]},
+    }
+    check = partial(api.dry_run, preset="demo", settings=settings, timing=False, out=workplace / "out", device="cpu")
+    with pytest.raises(ConfigError, match=r"scaling.train_documents: on 6 documents, other \w+ documents fit"):
+        check(methods=["asked", "lora"])
+    check(methods=["lora"])
 
 
 def test_a_point_is_the_suite_on_fewer_documents():

@@ -42,6 +42,25 @@ def test_true_and_false_are_no_numbers(settings, key):
     assert make_suite({"engine": {"plain": True}, "training": {"micro_batch_size": "auto"}}).engine.plain
 
 
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"limits": {"train_documents": 10**34}}, "limits.train_documents"), ({"seeds": [0, 10**34]}, "seeds")],
+)
+def test_endless_numbers_are_refused_by_their_key(settings, key):
+    """A number with more digits than a record may hold is refused before anything is written."""
+    with pytest.raises(ConfigError, match=f"'{key}' is .*: a whole number of at most 30 digits is needed"):
+        make_suite(settings)
+
+
+def test_names_fit_a_file_system():
+    """File systems limit bytes, of which a character has up to four."""
+    wide = "\N{CJK UNIFIED IDEOGRAPH-6F22}"
+    assert make_suite({"name": wide * 66, "methods": [wide * 66], "method": {wide * 66: {"kind": "lora"}}}).name
+    for settings in ({"name": wide * 67}, {"methods": [wide * 67]}):
+        with pytest.raises(ConfigError, match="200 bytes"):
+            make_suite(settings)
+
+
 def test_true_is_no_number_of_a_methods_options():
     """A method's options are read like the suite's keys."""
     with pytest.raises(ConfigError, match=r"'method.lora.rank' is True: a number is needed"):

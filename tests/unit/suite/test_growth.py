@@ -19,6 +19,7 @@ from triptych.results.reading import read_results, read_suite
 from triptych.run import entries, experiment
 from triptych.run.events import BeginEvent, KeptEvent, NoteEvent, ReadyEvent, TrialEvent
 from triptych.suite import executors, reports
+from triptych.suite import folder as folders
 from triptych.suite.arguments import SuiteArguments
 from triptych.suite.folder import check_claim, claim_folder, note_command, write_suite
 from triptych.suite.growth import Growth, Unlike, grow
@@ -253,6 +254,43 @@ def test_train_adds_its_row_to_a_folder_that_exists(workplace):
     assert read_suite(out / "suite.json").methods == ("bitfit", "ia3")
     assert read_suite(out / "suite.json").seeds == (4, 2)
     assert [path.parent.name for path in out.glob("runs/ia3/*/record.json")] == ["2"]
+
+
+def test_train_gives_an_untrained_method_the_folders_first_seed(workplace):
+    """It runs once, whichever seed the command names; a seed that a suite file has may be asked for."""
+    out = workplace / "untrained"
+    common = {"preset": "demo", "settings": SMALL | {"method": {"lead-2": {"kind": "lead-3"}}}, "out": out}
+    api.train("lead-3", **common, seeds=[4], device="cpu")
+    api.train("lead-2", **common, seeds=[7], device="cpu")
+    assert [path.parent.name for path in out.glob("runs/lead-2/*/record.json")] == ["4"]
+
+
+def test_train_on_other_documents_replaces_nothing(workplace):
+    """If the data has changed, a run that is there is not replaced by one that no table could hold."""
+    data, out = workplace / "changing.jsonl", workplace / "kept"
+    lines = [json.dumps({"document": f"Text {n}. " * 20, "summary": f"It is {n}."}) for n in range(20)]
+    data.write_text("\n".join(lines))
+    settings = SMALL | {"data": str(data), "method": {"lead-2": {"kind": "lead-3"}}}
+    common = {"preset": "demo", "settings": settings, "out": out, "device": "cpu"}
+    for label in ("lead-3", "lead-2"):
+        api.train(label, **common)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+    data.write_text("\n".join(line.replace("Text", "Another text") for line in lines))
+    with pytest.raises(ResultsError, match="lead-3/0' was made with other documents"):
+        api.train("lead-2", **common)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_settings_of_the_report_are_no_command_that_adds(workplace, monkeypatch):
+    """The command that a report shows is that of its runs: a title changes none of them."""
+    out = workplace / "commanded"
+    monkeypatch.setattr(folders.sys, "argv", ["triptych", "compare", "first"])
+    there = _suite(**SMALL, methods=["lead-3"])
+    write_suite(out, there)
+    note_command(out)
+    write_suite(out, make_suite(there.model_dump() | {"report": {"title": "Mine"}}))
+    assert read_suite(out / "suite.json").report.title == "Mine"
+    assert json.loads((out / "command.json").read_text()) == {"command": "triptych compare first"}
 
 
 def test_train_keeps_what_is_said_for_the_report(workplace):
