@@ -36,6 +36,7 @@ from triptych.run.run_context import RunContext
 from triptych.run.training import train_model
 from triptych.run.trials import RateSearch
 
+OPTIONS = {"prompt-tuning": {"num_virtual_tokens": 20}}  # as in the demo
 CHOICES: dict[str, list[dict[str, Any]]] = {
     "prompt-tuning": [{"num_virtual_tokens": count} for count in (20, 50, 100)],
     "infix-tuning": [{"num_virtual_tokens": count} for count in (20, 50, 100)],
@@ -249,7 +250,7 @@ def main() -> None:
     parser.add_argument("--neighbors", action="store_true")
     parser.add_argument("--rates", nargs="*", type=float)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--options", type=json.loads, default={}, help='as JSON: {"lora": {"rank": 4}}')
+    parser.add_argument("--options", type=json.loads, default=OPTIONS, help='as JSON: {"lora": {"rank": 4}}')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     import_plugins()

@@ -48,6 +48,7 @@ max_new_tokens = {new}
 [search]
 trials = 2
 [method.prompt-tuning]
+num_virtual_tokens = 20
 learning_rates = [0.03, 0.1]
 [method.lora]
 learning_rates = [0.001, 0.003]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # methods are listed without importing torch
 class SoftPromptMethod(Method):
     """A method that trains P virtual positions of a frozen model. Abstract: it has no `adapt`."""
 
-    num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the soft prompt")
+    num_virtual_tokens: int = Field(50, ge=1, description="P, the length of the soft prompt")
     init: Literal["text", "vocabulary", "random"] = Field(
         "text",
         description="text: the tokens of init_text, then like `vocabulary`; vocabulary: embeddings of frequent tokens; "

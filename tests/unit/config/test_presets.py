@@ -30,7 +30,10 @@ CHANGES = {
         "training": {"max_epochs": 3, "global_batch_size": 4, "micro_batch_size": 4},
         "decoding": {"max_new_tokens": 96, "batch_size": 48},
         "search": {"trials": 0},
-        "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
+        "method": {
+            "prompt-tuning": {"num_virtual_tokens": 20, "learning_rate": 0.05},
+            "full": {"learning_rate": 3e-4},
+        },
     },
     "full-cnn-dailymail": {
         "name": "full-cnn-dailymail",

@@ -8,7 +8,8 @@ from triptych.results.reading import Results, SavedRun
 from triptych.text import formats
 
 _Choice = tuple[str, str, str]  # the verb for one method, the verb for several, and the rest of the sentence
-_USUAL_RANK, _USUAL_TOKENS, _USUAL_BLOCKS = 8, 20, 2  # the defaults, justified in the literature
+_USUAL_RANK, _USUAL_TOKENS, _USUAL_BLOCKS = 8, 50, 2  # the defaults
+_TOKENS_OF_LESTER = 20
 
 
 def loss_and_optimizer(results: Results) -> str | None:
@@ -127,11 +128,15 @@ def _prompt(run: SavedRun) -> _Choice | None:
     tokens = run.count("num_virtual_tokens")
     if not tokens:
         return None
-    reason = (
-        "the length beyond which Lester et al. (2021) saw little gain"
-        if tokens == _USUAL_TOKENS
-        else "Lester et al. (2021) found more than one to be needed and little gain beyond 20"
-    )
+    if tokens == _TOKENS_OF_LESTER:
+        reason = "the length beyond which Lester et al. (2021) saw little gain"
+    elif tokens == _USUAL_TOKENS:
+        reason = (
+            f"Lester et al. (2021) saw little gain beyond {_TOKENS_OF_LESTER}, but SmolLM2-135M had a lower validation "
+            f"loss with {_USUAL_TOKENS}"
+        )
+    else:
+        reason = f"Lester et al. (2021) found more than one to be needed and little gain beyond {_TOKENS_OF_LESTER}"
     return "has", "have", f"{formats.number_of(tokens, 'virtual token')}: {reason}"
 
 
