@@ -368,10 +368,12 @@ def load_all(
         The loaded runs, in the order given.
 
     Raises:
-        InputError: as `load` does.
+        InputError: as `load` does, or there are none.
     """
     from triptych.use import summarizers
 
+    if not runs:
+        raise ConfigError("No run is given.")
     import_plugins(plugins)
     return summarizers.load_summarizers([find_run(run).folder for run in runs], model, device)
 
@@ -428,7 +430,7 @@ def summarize(
         runs: one or more runs, each as for `load`.
         documents: one or more files: a text is one document, a table has one in each row, a folder has texts and
             tables, `notes/*.txt` is a pattern, `-` is standard input. Or pairs of an id and a text.
-        text: the text of one document.
+        text: the text of one document, instead of `documents`.
         column: the tables' column with the documents; None: the runs' column, else one with a usual name.
         model: as for `load`.
         device: as for `load`.
@@ -444,6 +446,8 @@ def summarize(
     """
     from triptych.use import summarizers
 
+    if text is not None and documents:
+        raise ConfigError("Give documents or a text, not both.")
     import_plugins(plugins)
     names = [runs] if isinstance(runs, str | Path) else list(runs)
     pairs: Iterable[tuple[str, str]]
@@ -572,8 +576,9 @@ def report(
     Args:
         outs: one or more results folders; several are joined into one table if their runs may be compared.
         to: the folder to write to; None: the results folder, if there is only one.
-        texts: include summaries in the reports; False is for data that may not be passed on. Then, with `to`, that
-            folder becomes a results folder itself, with suite, records, histories and scores but no text.
+        texts: include summaries in the reports; False is for data that may not be passed on. Then, with `to` and
+            one folder of runs, that folder becomes a results folder itself, with suite, records, histories and scores
+            but no text.
         settings: the section `report` of a suite: title, author, course, date, reason. If the report is written to
             the results folder itself, its suite.json keeps them.
         plugins: Python files with plug-ins: a data set in one of them has the documents of the checks.
@@ -588,6 +593,8 @@ def report(
 
     import_plugins(plugins, ("datasets",))
     folders = [named_path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
+    if not folders:
+        raise ResultsError("No results folder is given.")
     if len(folders) != 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
     return reports.report_folders(

@@ -209,7 +209,7 @@ class Metric(Plugin):
 
     @abstractmethod
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
-        """Score one prediction; returns the scores by name.
+        """Score one prediction; returns the scores by name: finite numbers, the same names for every document.
 
         Args:
             prediction: the generated summary.

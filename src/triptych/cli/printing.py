@@ -308,6 +308,7 @@ class SummaryPrinter:
         for run, cut in self._cut.items():
             if cut:
                 print(
-                    f"{run}: {cut} of {self._all[run]} documents were too long: their ends were not read.",
+                    f"{run}: {cut} of {formats.number_of(self._all[run], 'document')} "
+                    f"{formats.verb(cut, 'was too long: its end was', 'were too long: their ends were')} not read.",
                     file=sys.stderr,
                 )

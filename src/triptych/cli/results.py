@@ -25,8 +25,8 @@ def add_report(commands: Commands) -> None:
     parser.add_argument(
         "--without-texts",
         action="store_true",
-        help="leave out every generated or reference summary, for data that may not be passed on; with --to, "
-        "DIR becomes a results folder itself, with suite, records, histories and scores",
+        help="leave out every generated or reference summary, for data that may not be passed on; with --to "
+        "and one OUT of runs, DIR becomes a results folder itself, with suite, records, histories and scores",
     )
     add_set_option(
         parser,

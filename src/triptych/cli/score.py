@@ -72,7 +72,7 @@ def run_score(options: argparse.Namespace) -> int:
     from triptych.reporting.write import REPORT_FILES, TABLE_FILES
     from triptych.scored.files import score
 
-    if "=" not in options.systems[0] and named_path(options.systems[0]).is_dir():
+    if named_path(options.systems[0]).is_dir():
         return _score_folder(options)
     if options.no_report and options.out is None:
         raise ConfigError("Without --out DIR nothing is written: leave --no-report out, or give --out DIR.")

@@ -139,7 +139,9 @@ def run_summarize(options: argparse.Namespace) -> int:
             )
         print(f"{options.out}: {formats.number_of(number, 'document')}")
     else:
-        for run, name, summary in api.summarize(runs, files, text=options.text, **common):
+        for run, name, summary in api.summarize(
+            runs, () if options.text is not None else files, text=options.text, **common
+        ):
             printer(run, name, summary)
     printer.close()
     return 0

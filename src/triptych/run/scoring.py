@@ -1,7 +1,8 @@
 """Turn generated tokens into scored predictions, and average their scores for the record."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 
@@ -113,7 +114,8 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
         document: the document; empty if unknown: scores that need it are left out.
 
     Raises:
-        ConfigError: two metrics give scores of the same name, or a score has a name in `RESERVED`.
+        ConfigError: two metrics give scores of the same name, or a score has a name in `RESERVED` or is not a finite
+            number.
     """
     scores: dict[str, float] = {}
     for name, metric in metrics.items():
@@ -125,6 +127,9 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
             raise ConfigError(
                 f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them."
             )
+        for key, value in found.items():
+            if not isinstance(value, SupportsFloat) or not math.isfinite(value):
+                raise ConfigError(f"The metric {name!r} gives {value!r} as {key!r}: a finite number is needed.")
         if name not in ALWAYS and (taken := RESERVED & found.keys()):
             raise ConfigError(
                 f"The metric {name!r} gives a score the name {min(taken)!r}, which is a field of ROUGE, the text's "
@@ -154,10 +159,33 @@ def text_shape(predictions: Sequence[Prediction]) -> TextShape:
 
 
 def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Mean scores over the split from metrics other than ROUGE and text shape."""
+    """Mean scores over the split from metrics other than ROUGE and text shape.
+
+    Raises:
+        ConfigError: a document lacks a score that others have.
+    """
     if not predictions:
         return {}
+    refuse_missing_scores({line.id: line.scores for line in predictions})
     return {name: _mean(predictions, name) for name in predictions[0].scores if name not in RESERVED}
+
+
+def refuse_missing_scores(scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Make sure that every document has the same scores.
+
+    Args:
+        scores: the scores of each document by name, by document id.
+
+    Raises:
+        ConfigError: a document lacks a score that others have.
+    """
+    names = {name for found in scores.values() for name in found}
+    for document, found in scores.items():
+        if missing := names - found.keys():
+            raise ConfigError(
+                f"The document {document!r} has no score {min(missing)!r}, which others have: a metric has to give the "
+                "same scores for every document."
+            )
 
 
 def signatures(language: str) -> dict[str, str]:

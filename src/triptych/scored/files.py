@@ -101,6 +101,11 @@ def score(
         return rescore_all(named_path(systems), metrics or (), nested(settings or {}), report, progress or _ignore)[
             -1
         ].comparison
+    for name, files in systems.items():
+        if not isinstance(files, str | Path) and not files:
+            raise ConfigError(f"The system {name!r} has no file of predictions.")
+    if isinstance(metrics, str):
+        metrics = [metrics]
     pairs = tuple(
         (name, str(file))
         for name, files in systems.items()

@@ -11,7 +11,7 @@ Formats, recognized by their columns:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,11 +218,18 @@ class _Roles:
 _HARNESS_ROLES = _Roles("filtered_resps", "target", "doc_id", "doc")
 
 
+def _named(roles: _Roles, columns: PredictionColumns, names: Sequence[str]) -> _Roles:
+    """The roles of a known layout, with those columns in their place that the user named and the file has."""
+    own = {role: name for role in ("reference", "id", "document") if (name := getattr(columns, role)) in names}
+    return replace(roles, **own)
+
+
 def _table(
     path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, notes: list[str]
 ) -> Iterator[Line]:
     harness = set(names) >= HARNESS and columns.prediction not in names
-    roles = _HARNESS_ROLES if harness else _roles(path, names, columns, references, elsewhere, notes)
+    roles = _named(_HARNESS_ROLES, columns, names) if harness else None
+    roles = roles or _roles(path, names, columns, references, elsewhere, notes)
     wanted = {role: name for role in ("prediction", "reference", "id", "document") if (name := getattr(roles, role))}
     tables.check_single(names, list(wanted.values()), str(path))
     for number, (where, found) in enumerate(tables.read_cells(path, list(wanted.values())), 1):
@@ -230,7 +237,7 @@ def _table(
         document = cells.get("document")
         if harness:
             cells["prediction"] = "" if references else _single_response(cells["prediction"], where)
-            document = _document_in(document)
+            document = document if columns.document in names else _document_in(document)
         yield Line(
             where,
             tables.id_cell(key, "row", number, where) if (key := cells.get("id")) not in (None, "") else None,
@@ -273,8 +280,9 @@ def _document_in(value: Any) -> Any:
 def _roles(
     path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, notes: list[str]
 ) -> _Roles:
-    if set(names) >= SUMMARIZE and not references and columns.prediction not in names:
-        return _Roles("summary", None, "id", None)
+    usual = any(_plain(name) in PREDICTION_NAMES for name in names)
+    if set(names) >= SUMMARIZE and not usual and not references and columns.prediction not in names:
+        return _named(_Roles("summary", None, "id", None), columns, names)
     prediction = None if references else _pick("prediction", columns.prediction, PREDICTION_NAMES, names, (), path)
     reference = _pick("reference", columns.reference, REFERENCE_NAMES, names, (prediction,), path)
     if not references and prediction is None and elsewhere and reference is not None and columns.reference != reference:

@@ -164,7 +164,8 @@ def _conclude(
         results = with_documents(read_results(out))
         comparison = comparing.compare_results(results)
         write_report(results, comparison, out, report)
-    without = "" if known else "; the documents are not known, so scores that need them are left out"
+    needs = find(Metric, name).of_document and not known
+    without = "; the documents are not known, so scores that need them are left out" if needs else ""
     names = ", ".join(dict.fromkeys(score for run in rescored.runs for score in run.scores))
     return Outcome(file, comparison, f"Scored by {name}: {names}{without}.")
 
@@ -172,6 +173,7 @@ def _conclude(
 def _run(out: Path, run: SavedRun, scores: list[dict[str, float]], taken: set[str]) -> RescoredRun:
     """The scores of a run; names that the run already uses are marked."""
     folder = layout.run_folder(out, run.record.label, run.record.seed)
+    scoring.refuse_missing_scores({line.id: found for line, found in zip(run.predictions, scores, strict=True)})
     columns = {f"{score} (again)" if score in taken else score: [line[score] for line in scores] for score in scores[0]}
     return RescoredRun(
         label=run.record.label,

@@ -123,6 +123,8 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     if max_megabytes is not None and not max_megabytes >= 0:  # NaN, too
         raise ConfigError(f"--max-megabytes is {max_megabytes:g}: a number of 0 or more is needed.")
     results = read_results(out, partial=True)
+    if results.files is not None:
+        raise ResultsError(f"{str(out)!r} holds scored files, not runs: there is nothing to submit.")
     if not any(run.done for run in results.runs):
         raise ResultsError(f"{str(out)!r} has no finished run: there is nothing to submit.")
     absent = [name for name in REPORTED if not (out / name).is_file()]

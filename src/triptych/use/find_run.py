@@ -11,7 +11,7 @@ from triptych.errors import InputError, ResultsError
 from triptych.results import layout
 from triptych.results.bundled import record_folder
 from triptych.results.integrity import ADAPTER_FILES
-from triptych.results.reading import Results, read_record, read_results
+from triptych.results.reading import SCORED, Results, read_record, read_results
 from triptych.results.records import Record
 from triptych.results.resuming import plugin_options
 from triptych.storage.files import named_path
@@ -33,6 +33,16 @@ class FoundRun:
 
     folder: Path
     message: str = ""
+
+
+def refuse_scored(out: Path) -> None:
+    """Make sure that a folder is not one of scored files.
+
+    Raises:
+        ResultsError: it holds scores of other tools' outputs, of which there is no model.
+    """
+    if (out / SCORED).is_file() and not (out / "suite.json").exists():
+        raise ResultsError(f"{str(out)!r} holds scored files, not runs: there is no model to load.")
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -61,6 +71,8 @@ def find_run(name: str | Path) -> FoundRun:
         ResultsError: there is no such run, or the name is ambiguous; the message lists the candidates.
     """
     folder = named_path(name)
+    for out in (folder, *folder.parents[1:3]):  # OUT, OUT/runs/LABEL or OUT/runs/LABEL/SEED
+        refuse_scored(out)
     if _is_run(folder):
         return FoundRun(folder)
     if str(name).endswith(BEST) and not folder.exists():

@@ -20,6 +20,7 @@ from triptych.storage.cache_place import cache_folder
 from triptych.text import languages
 from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 from triptych.use import summarizers
+from triptych.use.find_run import refuse_scored
 from triptych.use.samples import SAMPLES
 
 MAX_CHARACTERS = 200_000  # in an article; longer ones are refused
@@ -130,6 +131,7 @@ class Playground:
         Raises:
             ResultsError: OUT has no finished run.
         """
+        refuse_scored(out)
         suite = read_suite(out / "suite.json")
         entries = suite_entries(suite)
         folders: dict[tuple[str, int], Path] = {}

@@ -98,13 +98,15 @@ def _names(loaded: Sequence[Trained], taken: Sequence[str]) -> list[list[str]]:
     labels = Counter(trained.label for trained in loaded)
     places = Counter[str]()
     made: list[list[str]] = []
+    used = set(taken)
     for trained in loaded:
         places[trained.label] += 1
         ending = f"_{trained.label}" if len(loaded) > 1 else ""
         ending += f"_{places[trained.label]}" if labels[trained.label] > 1 else ""
         names = [f"{name}{ending}" for name in ("summary", "at_cap", "truncated")]
-        while set(names) & set(taken):
+        while set(names) & used:
             names = [f"generated_{name}" for name in names]
+        used.update(names)
         made.append(names)
     return made
 
@@ -119,5 +121,5 @@ def _cell(value: Any) -> str:
 
 def _csv_line(cells: Sequence[str]) -> bytes:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(cells)
-    return stream.getvalue().encode(errors="replace")
+    csv.writer(stream).writerow(cells)  # its own line end makes it quote cells with a carriage return
+    return (stream.getvalue().removesuffix("\r\n") + "\n").encode(errors="replace")

@@ -21,7 +21,7 @@ from support.interpreters import TORCHLESS
 from triptych import cli, registry
 from triptych.analysis.comparison import compare_results
 from triptych.analysis.outputs import output_flags
-from triptych.errors import ConfigError, InputError
+from triptych.errors import ConfigError, InputError, ResultsError
 from triptych.reporting.document import report_data
 from triptych.reporting.terminal import print_comparison
 from triptych.results.reading import read_results
@@ -216,6 +216,28 @@ def test_what_summarize_prints_can_be_scored(tmp_path):
     theirs = write_csv(tmp_path / "theirs.csv", {"id": IDS, "answer": GOOD})
     both = triptych.score({"lora": file, "their": theirs}, references=references, columns={"prediction": "answer"})
     assert both.rows["lora"].rouge1 == both.rows["their"].rouge1 == comparison.rows["lora"].rouge1
+
+
+def test_a_column_of_predictions_comes_before_what_summarize_prints(tmp_path):
+    """A table that happens to have the columns of `summarize` is read by its `prediction`, not its `summary`."""
+    columns = {"id": IDS, "label": ["lora"] * COUNT, "run": ["r"] * COUNT, "summary": REFERENCES, "prediction": GOOD}
+    file = write_csv(tmp_path / "table.csv", columns)
+    comparison = triptych.score({"lora": file}, columns={"reference": "summary"})
+    assert comparison.rows["lora"].rouge1.mean == pytest.approx(EXPECTED["rouge1"], abs=1e-9)
+
+
+def test_named_columns_also_replace_those_of_known_layouts(tmp_path):
+    """`--columns` names the references of a harness's samples, and the ids of what `summarize` printed."""
+    file = write_harness(tmp_path / "samples.jsonl", GOOD)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line | {"gold": line["target"], "target": "x"}) + "\n" for line in lines))
+    mean = triptych.score({"a": file}, columns={"reference": "gold"}).rows["a"].rouge1.mean
+    assert mean == pytest.approx(EXPECTED["rouge1"], abs=1e-9)
+    printed = {"id": IDS[::-1], "key": IDS, "label": ["a"] * COUNT, "run": ["r"] * COUNT, "summary": GOOD}
+    references = write_csv(tmp_path / "refs.csv", {"key": IDS, "summary": REFERENCES})
+    mine = write_jsonl(tmp_path / "mine.jsonl", printed)
+    mean = triptych.score({"a": mine}, references=references, columns={"id": "key"}).rows["a"].rouge1.mean
+    assert mean == pytest.approx(EXPECTED["rouge1"], abs=1e-9)
 
 
 def test_files_are_joined_by_id_whatever_their_order(good, bad, tmp_path):
@@ -679,6 +701,49 @@ def test_a_metric_without_a_score_is_an_error(good, tmp_path, capsys):
     assert not (out / "scores").exists() and (out / "comparison.json").read_bytes() == before
     articles = write_csv(tmp_path / "test.csv", {"id": IDS, "article": GOOD, "summary": REFERENCES})
     assert run(capsys, f"good={good}", "--references", articles, *metric)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("{} if 'doc' in prediction else {'own': 1.0}", "has no score 'own', which others have"),
+        ("{'own': float('nan')}", "The metric 'own' gives nan as 'own': a finite number is needed"),
+        ("{'own': None}", "The metric 'own' gives None as 'own': a finite number is needed"),
+    ],
+)
+def test_a_metric_that_scores_only_some_documents_is_refused(found, said, tmp_path, capsys):
+    """Every document needs the same finite scores; nothing is written."""
+    (tmp_path / "own.py").write_text(
+        "from triptych import contracts, registry\n\n@registry.register('own')\nclass Own(contracts.Metric):\n"
+        f"    'Its own.'\n\n    def score(self, prediction, reference, document):\n        return {found}\n\n"
+        "    def signature(self):\n        return 'own'\n"
+    )
+    file = write_csv(tmp_path / "mine.csv", {"id": IDS, "prediction": ["doc", *GOOD[1:]], "reference": REFERENCES})
+    out, plugin = tmp_path / "a=b", ["--plugin", tmp_path / "own.py", "--metric", "own"]
+    status, _, message = run(capsys, f"mine={file}", "--out", out, *plugin)
+    assert status == 2 and said in message and not (out / "comparison.json").exists()
+    triptych.score({"mine": file}, out=out, report=False, metrics=())
+    status, _, message = run(capsys, out, *plugin)
+    assert status == 2 and said in message and not (out / "scores").exists()
+
+
+def test_a_system_without_a_file_is_refused(good):
+    """An empty list, such as of a pattern that matches nothing, is no system that can be left out."""
+    with pytest.raises(ConfigError, match="The system 'theirs' has no file of predictions"):
+        triptych.score({"good": good, "theirs": []})
+    assert triptych.score({"good": good}, metrics="rouge").rows
+
+
+def test_scored_files_are_no_runs(good, bad, tmp_path):
+    """What needs a model says that there is none, and gives no remedy that would not help."""
+    out = tmp_path / "out"
+    triptych.score({"good": good, "bad": bad}, out=out)
+    said = "holds scored files, not runs: there is no"
+    for path in (out, out / "runs/good", out / "runs/good/0"):
+        with pytest.raises(ResultsError, match=said):
+            triptych.load(path)
+    with pytest.raises(ResultsError, match="holds scored files, not runs: there is nothing to submit"):
+        triptych.bundle(out, tmp_path / "z.zip")
 
 
 def test_documents_of_which_some_are_missing_are_not_used(good, tmp_path):

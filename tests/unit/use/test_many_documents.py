@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 
 import pandas
 import pytest
@@ -113,6 +114,28 @@ def test_summaries_are_written_next_to_every_column_in_order(notes, loud, tmp_pa
     assert list(pandas.read_csv(tmp_path / "made.csv")["summary"]) == ["SEVEN", "EIGHT", "NOTE2"]
 
 
+def test_a_cell_with_a_carriage_return_stays_one_cell(loud, tmp_path):
+    """Old texts have lone carriage returns: every reader of the table gets the same rows."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    source.write_text(json.dumps({"document": "One line.\rAnother.", "note": "first\rsecond"}) + "\n")
+    api.summarize_to_file(["lora"], [source], out)
+    with out.open(newline="") as file:
+        header, row = csv.reader(file)
+    assert dict(zip(header, row, strict=True))["note"] == "first\rsecond"
+    assert out.read_bytes().endswith(b"\n") and not out.read_bytes().endswith(b"\r\n")
+
+
+def test_nothing_is_not_taken_for_something(notes, tmp_path):
+    """No run, no folder, or a text next to documents is refused."""
+    for call in (partial(api.summarize, [], text="A."), partial(api.summarize_to_file, [], notes, tmp_path / "a.csv")):
+        with pytest.raises(ConfigError, match="No run is given"):
+            call()
+    with pytest.raises(ConfigError, match="documents or a text, not both"):
+        api.summarize(["lora"], ["a.csv"], text="A.")
+    with pytest.raises(ResultsError, match="No results folder is given"):
+        api.report([], to=tmp_path)
+
+
 def test_names_that_a_table_has_are_not_overwritten(loud, tmp_path):
     """A reference is unchanged; several runs, also with the same label, get separate columns."""
     table = tmp_path / "pairs.csv"
@@ -193,7 +216,7 @@ def test_the_command_takes_files_folders_patterns_and_a_text(notes, loud, tmp_pa
     assert capsys.readouterr().out == "NOTE2\n"
     assert cli.main(["summarize", str(run), "--text", "The council met on Monday."]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "THE\n" and "1 of 1 documents were too long" in captured.err
+    assert captured.out == "THE\n" and "1 of 1 document was too long" in captured.err
     made = tmp_path / "made.csv"
     assert cli.main(["summarize", str(run), "--file", str(notes), "--out", str(made)]) == 0
     assert capsys.readouterr().out == f"{made}: 4 documents\n" and len(made.read_text().splitlines()) == 5

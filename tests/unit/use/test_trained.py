@@ -505,7 +505,7 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
     }
     by = {(line["label"], line["id"]): line["summary"] for line in lines}
     assert [by["lora", "d0"], by["lora", "d1"]] == finished.stored("lora")[:2]
-    assert f"{runs[0]}: 1 of 3 documents were too long" in captured.err and runs[1] not in captured.err
+    assert f"{runs[0]}: 1 of 3 documents was too long" in captured.err and runs[1] not in captured.err
     assert cli.main(["summarize", *runs, "--file", str(table), "--device", "cpu"]) == 0
     assert "== d1, lead-3 (" in capsys.readouterr().out
 

@@ -108,7 +108,7 @@ def delimited_names(file: File) -> list[str]:
     with closing(_records(file)) as records:
         first = next(records, None)
     if first is None:
-        raise DataError(f"{file} is empty. Give a file with documents and summaries.")
+        raise DataError(f"{file} is empty.")
     return first[1]
 
 

@@ -103,7 +103,7 @@ def read_text(file: File) -> Generator[str, None, None]:
         with open_bytes(file) as handle:
             chunk = handle.read(_CHUNK)
             if not chunk:
-                raise DataError(f"{file} is empty. Give a file with documents and summaries.")
+                raise DataError(f"{file} is empty.")
             codec = codec_of(chunk, str(file))
             decoder = codecs.getincrementaldecoder(codec)()
             while True:

@@ -51,7 +51,7 @@ def _names(file: File, _state: str) -> tuple[str, ...]:
                 f"{where}: {len(names):,} columns are more than the {MAX_COLUMNS:,} that are read. Drop some."
             )
     if not names:
-        raise DataError(f"{file} is empty. Give a file with documents and summaries.")
+        raise DataError(f"{file} is empty.")
     return tuple(names)
 
 
