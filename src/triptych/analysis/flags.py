@@ -78,6 +78,7 @@ def comparison_flags(results: Results) -> list[str]:
         *_quantized(results),
         *filter(None, [synthetic_sentence(synthetic_parts_of(done))]),
         *_counted(done),
+        *_partly_scored(done),
         *_unfinished(results),
         *(_few_seeds(results) if results.files is None else _few_sets(results)),
         *_unequal_search(results),
@@ -242,6 +243,20 @@ def _counted(done: Sequence[SavedRun]) -> list[str]:
     """What ROUGE and the word counts count, for languages other than English."""
     rouge = done[0].record.rouge if done else None
     return [rouge.counted] if rouge is not None and rouge.counted and rouge.language != ENGLISH else []
+
+
+def _partly_scored(done: Sequence[SavedRun]) -> list[str]:
+    """Name the metrics that scored only some methods, for example because a plug-in was added later."""
+    scored = [run.record for run in done if run.record.signatures]  # earlier versions did not record them
+    flags = []
+    for metric in dict.fromkeys(name for record in scored for name in record.signatures):
+        lacking = list(dict.fromkeys(record.label for record in scored if metric not in record.signatures))
+        if lacking:
+            flags.append(
+                f"The metric {metric} did not score {formats.listed(lacking)}: triptych score OUT --metric {metric} "
+                "adds what is missing."
+            )
+    return flags
 
 
 def _unfinished(results: Results) -> list[str]:

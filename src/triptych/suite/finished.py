@@ -130,7 +130,7 @@ def _other_pairs_fit(recorded: Data, now: Data) -> str:
 
 
 def refuse_missing_metrics(out: Path) -> None:
-    """Make sure that every metric that scored finished runs is known here: no run may lack a column of the table.
+    """Make sure that every metric that scored finished runs is known here, so that further runs do not lack its column.
 
     Args:
         out: the results folder that runs are to be added to.

@@ -380,6 +380,16 @@ def agree_with_record(folder: Path) -> None:
     (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def test_a_metric_that_scored_only_some_methods_is_named(out: Path):
+    """A column that a plug-in added later is empty for the methods before, which is not for lack of a meaning."""
+    for run in ("lora/0", "lora/1"):
+        edit_record(out, run, lambda record: put(record, "signatures", {"rouge": "r", "own": "o"}))
+    for run in ("full/0", "full/1"):
+        edit_record(out, run, lambda record: put(record, "signatures", {"rouge": "r"}))
+    (flag,) = [flag for flag in compare_results(read_results(out)).flags if "metric" in flag]
+    assert flag == "The metric own did not score full: triptych score OUT --metric own adds what is missing."
+
+
 def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
     """A loss that rose by more than 0.5% is reported as worse, a smaller rise as not moved, and never both."""
     for loss, worse in ((3.13, True), (3.11, False)):
