@@ -8,7 +8,7 @@ PARALLEL := -n 2 --dist loadfile
 MODEL ?= results/inputs/gpt2-shape
 DATA ?= results/inputs/cnn_dailymail
 
-.PHONY: compare example reports test test-processes test-all torture lint docs dist benchmark clean
+.PHONY: compare example reports test test-system test-all torture lint docs dist benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
@@ -20,10 +20,11 @@ example: .venv/ready          ## run the demo again and write docs/example: its 
 reports: .venv/ready          ## write the reports in docs again from the records there, in seconds
 	$(BIN)/python scripts/write_reports.py
 
-test: .venv/ready             ## the tests that need one process, a quarter of an hour on two cores
-	$(BIN)/python -m pytest $(PARALLEL)
+test: .venv/ready             ## the unit tests, about ten minutes on two cores
+	$(BIN)/python -m pytest $(PARALLEL) tests/unit
 
-test-processes: .venv/ready   ## commands as they are started: processes, ranks, guides; twenty minutes on two cores
+test-system: .venv/ready      ## laws, hostile input, and commands as they are started; 25 minutes on two cores
+	$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/laws
 	$(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --slow tests/processes
 
 test-all: .venv/ready         ## all tests: also full-size models, browser, faults, a cluster
