@@ -262,7 +262,7 @@ def of_local_data(workplace) -> Path:
         ]
         (workplace / "news" / f"{split}.jsonl").write_text("".join(line + "\n" for line in lines))
     settings = ["--model", "tiny", "--data", "./news", "--seeds", "0", "--set", *SMALL, "search.trials=0"]
-    settings += ["limits.document_tokens=352", "limits.summary_tokens=104"]
+    settings += ["limits.document_tokens=320", "limits.summary_tokens=104"]
     assert cli.main(["train", "last-layers", "--out", "local", *settings]) == 0
     out = workplace / "local"
     Image.new("RGB", (4, 4)).save(out / "plot.png")

@@ -32,6 +32,7 @@ CHANGES = {
         "search": {"trials": 0},
         "method": {
             "prompt-tuning": {"num_virtual_tokens": 20, "learning_rate": 0.05},
+            "infix-tuning": {"num_virtual_tokens": 20},
             "full": {"learning_rate": 3e-4},
         },
     },

@@ -151,6 +151,7 @@ def generation_config(decoding: DecodingPlan, eos: int) -> GenerationConfig:
     )
 
 
+@torch.no_grad()
 def _first_scores(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> Tensor:
     """The scores of each document's first new token, [B, V]."""
     one = replace(decoding, max_new_tokens=1, min_new_tokens=0)
