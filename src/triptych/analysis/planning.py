@@ -187,8 +187,9 @@ class Planner:
         pairs, epochs = self.own.train_documents, self.own.max_epochs
         yield self.own
         above_curve = max((size + 1 for size in self.scaling), default=1)
-        if self.enough is not None and max(self.enough, above_curve) < pairs:
-            pairs = max(self.enough, above_curve)
+        enough = pairs if self.enough is None else max(self.enough, above_curve)
+        if enough < pairs:
+            pairs = enough
             yield replace(self.own, train_documents=pairs)
         least_epochs = min(epochs, LEAST_EPOCHS)
         for fewer in range(epochs - 1, least_epochs - 1, -1):

@@ -144,7 +144,7 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
         raise ResultsError(
             f"There is no results folder {str(out)!r}. Give the folder that `triptych compare --out` wrote."
         )
-    scored = not (out / "suite.json").exists() and (out / SCORED).exists()
+    scored = is_scored(out)
     files = _read(out / SCORED, ScoredFiles, "a list of scored files", _SCORE_AGAIN) if scored else None
     suite = read_suite(out / "suite.json") if files is None else suite_of(files)
     runs: list[SavedRun] = []
@@ -317,6 +317,11 @@ def settings_of(record: Record, folder: Path) -> Suite:
     except ConfigError as error:
         file = folder / "record.json"
         refuse(file, f"does not contain the settings of a suite: {str(error).rstrip('.')}", remedy(file))
+
+
+def is_scored(out: Path) -> bool:
+    """Whether a folder holds scored files of other tools instead of a suite's runs."""
+    return not (out / "suite.json").exists() and (out / SCORED).exists()
 
 
 def is_published(out: Path) -> bool:

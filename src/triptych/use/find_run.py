@@ -11,7 +11,7 @@ from triptych.errors import InputError, ResultsError
 from triptych.results import layout
 from triptych.results.bundled import record_folder
 from triptych.results.integrity import ADAPTER_FILES
-from triptych.results.reading import SCORED, Results, read_record, read_results
+from triptych.results.reading import Results, is_scored, read_record, read_results
 from triptych.results.records import Record
 from triptych.results.resuming import plugin_options
 from triptych.storage.files import named_path
@@ -41,7 +41,7 @@ def refuse_scored(out: Path) -> None:
     Raises:
         ResultsError: it holds scores of other tools' outputs, of which there is no model.
     """
-    if (out / SCORED).is_file() and not (out / "suite.json").exists():
+    if is_scored(out):
         raise ResultsError(f"{str(out)!r} holds scored files, not runs: there is no model to load.")
 
 

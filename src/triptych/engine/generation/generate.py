@@ -109,19 +109,21 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
     documents = [draw.integers(0, model.parts.vocabulary_size, length).astype(np.int32) for length in (19, 5, 1)]
     plan = decoding.shortened(4)
     name, asked = type(model.parts.model).__name__, f"decoding.num_beams={plan.num_beams}"
+    comparable = model.machine.precision == "fp32" and not padding_moves_prefix(model.adapted)  # else no padding
+    parts = [documents, *([one] for one in documents)] if comparable else []
     try:
         generate(model, documents, plan)
-        together, *alone = (_first_scores(model, some, plan) for some in (documents, *([one] for one in documents)))
+        scores = [_first_scores(model, some, plan) for some in parts]
     except (ValueError, NotImplementedError) as error:  # raised by transformers when it refuses
         fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
         raise ModelError(
             f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this method "
             "out, or take another model."
         ) from error
-    if model.machine.precision != "fp32" or padding_moves_prefix(model.adapted):  # the latter has no padding
+    if not comparable:
         return
-    expected = torch.cat(alone)
-    if expected.isfinite().all() and not same_predictions(together, expected):
+    expected = torch.cat(scores[1:])
+    if expected.isfinite().all() and not same_predictions(scores[0], expected):
         raise ModelError(
             f"{name} does not mask the padding of shorter documents: with {asked} and "
             f"decoding.batch_size={plan.batch_size} a "
